@@ -1,0 +1,245 @@
+"""Invalidate by hand, ask for the last invalidation, switch caching off and on."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, TypeVar
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core.cache import InvalidCacheBackendError
+from django.db import connections, models
+from django.db.utils import ConnectionDoesNotExist
+
+from cachalot.core import switch, writes
+from cachalot.core.connection import is_tracked, state_of
+from cachalot.core.keys import version_keys
+from cachalot.core.names import canonical
+from cachalot.core.reads import open_store
+from cachalot.core.store import MissingVersions, clock
+from cachalot.core.tables import aliases_of_database, known_tables
+from cachalot.settings import cachalot_settings
+
+__all__ = ["cachalot_disabled", "cachalot_enabled", "get_last_invalidation", "invalidate"]
+
+logger = logging.getLogger("cachalot")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def invalidate(
+    *tables_or_models: str | type[models.Model],
+    cache_alias: str | None = None,
+    db_alias: str | None = None,
+) -> None:
+    """Clear what was cached from some tables.
+
+    Each argument is a model, a lookup (``"app.Model"``) or the name of a table, with its schema
+    or without; a name with a dot whose first part is no installed app is a table. Without
+    arguments, every table found in the databases is meant, those outside Django included.
+    ``cache_alias`` and ``db_alias`` limit this to one cache and one database; by default every
+    cache and every database is meant.
+
+    Inside a transaction the shared cache is invalidated at once and, as other connections may
+    store the old rows again, once more by the COMMIT, which also sends ``post_invalidation``.
+    Outside, the signal is sent at once.
+
+    Raise ``LookupError`` for an unknown model of an installed app, ``ConnectionDoesNotExist`` and
+    ``InvalidCacheBackendError`` for unknown aliases; then nothing has been invalidated.
+    """
+    tables = _resolve(tables_or_models)
+    cache_aliases = _cache_aliases(cache_alias)
+    uses_shared = cachalot_settings.CACHALOT_CACHE in cache_aliases
+    for alias, concerned in _tables_by_database(tables, db_alias).items():
+        writes.invalidate_shared(alias, concerned, cache_aliases)
+        waits = False
+        for sibling in aliases_of_database(alias) if uses_shared else ():
+            state = state_of(connections[sibling])
+            if state.is_in_transaction():
+                state.changes += 1
+                state.transaction().touch(concerned)
+                waits = True
+        if not waits:
+            writes.announce(alias, concerned)
+
+
+def get_last_invalidation(
+    *tables_or_models: str | type[models.Model],
+    cache_alias: str | None = None,
+    db_alias: str | None = None,
+) -> float:
+    """Return when one of some tables was last invalidated, in seconds since the epoch.
+
+    The arguments mean what they mean to ``invalidate()``, and the same errors are raised. 0.0 is
+    returned if there is no table at all. Use the number as a part of a cache key: two calls give
+    the same only if nothing was invalidated in between. A table that the cache knows nothing of
+    (never cached, or evicted) counts as invalidated now; so does everything while
+    ``CACHALOT_CACHE`` does not answer.
+    """
+    tables = _resolve(tables_or_models)
+    cache_aliases = _cache_aliases(cache_alias)
+    last = 0.0
+    for alias, concerned in _tables_by_database(tables, db_alias).items():
+        for name in cache_aliases:
+            last = max(last, _last_invalidation_in(name, alias, concerned))
+        for sibling in aliases_of_database(alias):
+            overlay = state_of(connections[sibling]).overlay
+            if overlay is not None:
+                times = overlay.touched_at
+                last = max([last, *(times[table] for table in concerned & times.keys())])
+    return last
+
+
+def _last_invalidation_in(cache_alias: str, db_alias: str, tables: frozenset[str]) -> float:
+    opened = open_store(cache_alias)
+    if opened is None or not tables:
+        return 0.0
+    store, guard = opened
+    try:
+        if guard.is_usable(store):
+            timestamps = store.timestamps(version_keys(db_alias, tables))
+            return max(timestamps.values(), default=0.0)
+    except MissingVersions:
+        pass
+    except Exception as error:
+        guard.failed(error)
+        if cachalot_settings.CACHALOT_CACHE_ERRORS == "raise":
+            raise
+    # What is built now must not be found again later, when more may have been invalidated. The
+    # other caches hold nothing that is invalidated by itself.
+    return clock() if cache_alias == cachalot_settings.CACHALOT_CACHE else 0.0
+
+
+def _resolve(tables_or_models: Iterable[object]) -> frozenset[str] | None:
+    """Return canonical names; None means all tables."""
+    tables = {canonical(_table_of(argument)) for argument in tables_or_models}
+    return frozenset(tables) or None
+
+
+def _table_of(table_or_model: object) -> str:
+    if isinstance(table_or_model, type) and issubclass(table_or_model, models.Model):
+        if table_or_model._meta.abstract:
+            raise LookupError(
+                f"{table_or_model.__name__} is abstract and has no table; name a concrete model."
+            )
+        return table_or_model._meta.db_table
+    if not isinstance(table_or_model, str) or not table_or_model:
+        raise LookupError(
+            f"{table_or_model!r} is neither a model, nor an 'app.Model' lookup, nor a table name."
+        )
+    app_label, dot, model_name = table_or_model.rpartition(".")
+    if not dot or app_label not in apps.app_configs:
+        return table_or_model
+    try:
+        return apps.get_model(app_label, model_name)._meta.db_table
+    except LookupError:
+        if canonical(table_or_model) in known_tables():
+            return table_or_model
+        config = apps.get_app_config(app_label)
+        names = ", ".join(sorted(model.__name__ for model in config.get_models())) or "none"
+        raise LookupError(
+            f"The app {app_label!r} has no model {model_name!r}; its models are: {names}."
+        ) from None
+
+
+def _cache_aliases(cache_alias: str | None) -> tuple[str, ...]:
+    if cache_alias is None:
+        return tuple(settings.CACHES)
+    if cache_alias not in settings.CACHES:
+        raise InvalidCacheBackendError(
+            f"The cache {cache_alias!r} does not exist; CACHES has {', '.join(settings.CACHES)}."
+        )
+    return (cache_alias,)
+
+
+def _tables_by_database(
+    tables: frozenset[str] | None, db_alias: str | None
+) -> dict[str, frozenset[str]]:
+    """Map one alias of each database concerned to the tables concerned in it."""
+    if db_alias is not None and db_alias not in connections.settings:
+        raise ConnectionDoesNotExist(
+            f"The database {db_alias!r} does not exist; DATABASES has "
+            f"{', '.join(connections.settings)}."
+        )
+    aliases = connections.settings if db_alias is None else (db_alias,)
+    firsts = dict.fromkeys(
+        aliases_of_database(alias)[0] if db_alias is None else alias
+        for alias in aliases
+        if db_alias is not None or is_tracked(connections[alias])
+    )
+    return {
+        alias: writes.all_tables(connections[alias]) if tables is None else tables
+        for alias in firsts
+    }
+
+
+def invalidate_migrated(sender: AppConfig, using: str, **kwargs: object) -> None:
+    """Receive ``post_migrate``: whatever the migrations and flushes of an app did, forget it.
+
+    Its automatic many-to-many tables are included.
+    """
+    connection = connections[using]
+    writes.forget_schema(connection)
+    tables = frozenset(
+        canonical(model._meta.db_table) for model in sender.get_models(include_auto_created=True)
+    )
+    if tables and is_tracked(connection):
+        with writes.writing(connection, tables):
+            pass
+
+
+class _Switch:
+    """A context manager and decorator, for functions and coroutine functions.
+
+    It keeps nothing itself, so one may be nested, used again and used by several tasks at once.
+    """
+
+    _is_enabled = True
+    _reevaluates = False
+
+    def __enter__(self) -> None:
+        switch.enter(is_enabled=self._is_enabled, reevaluates=self._reevaluates)
+
+    def __exit__(self, *exc_info: object) -> None:
+        switch.leave()
+
+    def __call__(self, function: F) -> F:
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def switched_coroutine(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return await function(*args, **kwargs)
+
+            return switched_coroutine  # type: ignore[return-value]
+
+        @wraps(function)
+        def switched(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return switched  # type: ignore[return-value]
+
+
+class cachalot_disabled(_Switch):
+    """Send every read of this thread or task to the database; writes still invalidate.
+
+    With ``all_queries`` a queryset that was evaluated before runs its query again each time it is
+    used. Works as a context manager and as a decorator, nests, and ends with the block however
+    it is left.
+    """
+
+    _is_enabled = False
+
+    def __init__(self, all_queries: bool = False) -> None:
+        self._reevaluates = all_queries
+
+
+class cachalot_enabled(_Switch):
+    """Cache the reads of this thread or task, even where ``CACHALOT_ENABLED`` is False.
+
+    The mirror of ``cachalot_disabled()``: of the two, the innermost decides.
+    """

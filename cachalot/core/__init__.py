@@ -1,0 +1,1 @@
+"""How cachalot works. Nothing in this package is public."""

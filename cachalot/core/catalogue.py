@@ -1,0 +1,169 @@
+"""What the database's own catalogue tells: its tables, what its views read, what cannot roll back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cachalot.core.names import canonical
+from cachalot.core.sql import names_after_keywords, words_of
+
+logger = logging.getLogger("cachalot")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """One database's catalogue, as far as caching needs it; all names are canonical.
+
+    ``sources`` maps a view (or a partitioned or inheriting table) to what its rows come from,
+    ``untransactional`` are tables whose changes show at once and cannot be rolled back.
+    """
+
+    tables: frozenset[str] = frozenset()
+    sources: dict[str, frozenset[str]] = field(default_factory=dict)
+    untransactional: frozenset[str] = frozenset()
+
+    def with_sources(self, tables: frozenset[str]) -> frozenset[str]:
+        """Return ``tables`` and all the tables their rows come from."""
+        if self.sources.keys().isdisjoint(tables):
+            return tables
+        reached = set(tables)
+        unseen = list(tables)
+        while unseen:
+            sources = self.sources.get(unseen.pop(), frozenset())
+            unseen.extend(sources - reached)
+            reached |= sources
+        return frozenset(reached)
+
+
+@contextmanager
+def driver_cursor(connection: BaseDatabaseWrapper) -> Iterator[Any]:
+    """Yield a cursor below Django's wrappers: neither logged nor counted as a query."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        cursor = connection.create_cursor()
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+
+# Rules, inheritance and partitions, by object: exact, whatever the search_path. A materialised
+# view is no view here: its rows change by REFRESH alone.
+_POSTGRESQL_SOURCES = """
+    SELECT view.relname, source.relname
+      FROM pg_class view
+      JOIN pg_rewrite rule ON rule.ev_class = view.oid
+      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = rule.oid
+                      AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> view.oid
+      JOIN pg_class source ON source.oid = d.refobjid
+     WHERE view.relkind = 'v' AND source.relkind IN ('r', 'p', 'v', 'm', 'f')
+       AND view.relnamespace NOT IN (
+               SELECT oid FROM pg_namespace WHERE nspname IN ('pg_catalog', 'information_schema'))
+     UNION
+    SELECT parent.relname, child.relname
+      FROM pg_inherits i
+      JOIN pg_class parent ON parent.oid = i.inhparent
+      JOIN pg_class child ON child.oid = i.inhrelid
+     WHERE child.relkind IN ('r', 'p', 'f')
+     UNION
+    SELECT child.relname, parent.relname
+      FROM pg_inherits i
+      JOIN pg_class parent ON parent.oid = i.inhparent AND parent.relkind = 'p'
+      JOIN pg_class child ON child.oid = i.inhrelid
+     WHERE child.relkind IN ('r', 'p', 'f')
+"""
+_POSTGRESQL_TABLES = """
+    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+"""
+_MYSQL_TABLES = """
+    SELECT table_name, engine FROM information_schema.tables WHERE table_schema = DATABASE()
+"""
+_MYSQL_VIEWS = """
+    SELECT table_name, view_definition FROM information_schema.views
+     WHERE table_schema = DATABASE()
+"""
+# Engines with transactions (information_schema.engines says YES).
+_TRANSACTIONAL_ENGINES = frozenset({"innodb", "ndbcluster", "ndb", "rocksdb", "tokudb", "xtradb"})
+
+
+def _read(connection: BaseDatabaseWrapper) -> Catalogue:
+    with driver_cursor(connection) as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute(
+                "SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view')"
+            )
+            rows = list(cursor.fetchall())
+            tables = frozenset(canonical(name) for name, _, _ in rows)
+            definitions = {name: sql for name, kind, sql in rows if kind == "view"}
+            return Catalogue(tables, _sources_in(definitions, tables))
+        if connection.vendor == "postgresql":
+            cursor.execute(_POSTGRESQL_TABLES)
+            tables = frozenset(canonical(name) for (name,) in cursor.fetchall())
+            sources: dict[str, frozenset[str]] = {}
+            cursor.execute(_POSTGRESQL_SOURCES)
+            for view, source in cursor.fetchall():
+                view = canonical(view)
+                sources[view] = sources.get(view, frozenset()) | {canonical(source)}
+            return Catalogue(tables, sources)
+        if connection.vendor == "mysql":
+            cursor.execute(_MYSQL_TABLES)
+            engines = {canonical(name): engine for name, engine in cursor.fetchall()}
+            cursor.execute(_MYSQL_VIEWS)
+            # Without the SHOW VIEW privilege a definition is empty: then any table may be meant.
+            definitions = {name: sql or " ".join(engines) for name, sql in cursor.fetchall()}
+            return Catalogue(
+                frozenset(engines),
+                _sources_in(definitions, frozenset(engines)),
+                frozenset(
+                    table
+                    for table, engine in engines.items()
+                    if engine and engine.lower() not in _TRANSACTIONAL_ENGINES
+                ),
+            )
+    names = connection.introspection.table_names(include_views=True)
+    return Catalogue(frozenset(map(canonical, names)))
+
+
+def _sources_in(
+    definitions: dict[str, str], tables: frozenset[str]
+) -> dict[str, frozenset[str]]:
+    """Return what the text of each view's definition names: any word that is a table counts."""
+    sources = {}
+    for view, sql in definitions.items():
+        text = sql.lower()
+        named = {table for table in tables if table in text} & (
+            words_of(sql) | {table for table in tables if not table.isidentifier()}
+        )
+        sources[canonical(view)] = (named | names_after_keywords(sql)) - {canonical(view)}
+    return sources
+
+
+# By alias and database: a connection may be pointed elsewhere, as test runners do.
+_catalogues: dict[tuple[str, str], Catalogue] = {}
+
+
+def catalogue_of(connection: BaseDatabaseWrapper) -> Catalogue:
+    """Return the catalogue of the connection's database, read once per process.
+
+    Raise ``DatabaseError`` where it cannot be read.
+    """
+    key = (connection.alias, str(connection.settings_dict["NAME"]))
+    catalogue = _catalogues.get(key)
+    if catalogue is None:
+        catalogue = _catalogues[key] = _read(connection)
+    return catalogue
+
+
+def forget(db_alias: str | None = None) -> None:
+    """Read the catalogue of ``db_alias`` (None: of every alias) again when it is next needed."""
+    for key in list(_catalogues):
+        if db_alias is None or key[0] == db_alias:
+            _catalogues.pop(key, None)

@@ -1,0 +1,149 @@
+"""A query compiled once: its SQL, its parameters, its tables, and whether it may be cached."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, NamedTuple
+
+from django.core.exceptions import EmptyResultSet
+
+from cachalot.core.catalogue import catalogue_of
+from cachalot.core.names import canonical
+from cachalot.core.sql import (
+    TIME_WORDS,
+    Volatility,
+    count_selects,
+    names_after_keywords,
+    volatility_of,
+    words_of,
+)
+from cachalot.core.tables import known_tables_in, why_uncachable
+from cachalot.settings import cachalot_settings, forget_on_change
+
+
+class Compilation:
+    """What the compilers, nested ones included, report while one query is compiled."""
+
+    def __init__(self) -> None:
+        self.tables: set[str] = set()
+        self.texts: list[str] = []
+        self.locks_rows = False
+        #: Whether a FROM clause holds something that is no table and no join.
+        self.has_foreign_source = False
+
+    def add_sources(self, query: Any) -> None:
+        """Note the tables that ``query``'s FROM clause is being built of."""
+        for alias, source in query.alias_map.items():
+            if query.alias_refcount[alias]:
+                table = getattr(source, "table_name", None)
+                if isinstance(table, str):
+                    self.tables.add(canonical(table))
+                else:
+                    self.has_foreign_source = True
+        self.tables.update(map(canonical, query.extra_tables))
+        if query.select_for_update:
+            self.locks_rows = True
+
+
+class _Current(threading.local):
+    compilation: Compilation | None = None
+
+
+current = _Current()
+
+
+class Analysis(NamedTuple):
+    """What the text of a query tells, remembered by that text."""
+
+    tables: frozenset[str]
+    volatility: Volatility
+
+
+class CompiledQuery(NamedTuple):
+    """The result of one compilation.
+
+    ``tables`` are canonical names. ``refusal`` says why the query must not be cached, or is None.
+    """
+
+    sql: str
+    params: Any
+    tables: frozenset[str]
+    refusal: str | None
+
+
+# Equal text means equal tables, so what was found for a text is found again without looking.
+_analyses: dict[tuple[str, str], Analysis] = {}
+_MAX_ANALYSES = 4096
+
+
+def compile_query(compiler: Any) -> CompiledQuery:
+    """Compile the query and tell its tables, those its views read included.
+
+    Raise what ``compiler.as_sql()`` raises (``EmptyResultSet`` for a query that has no rows
+    whatever the tables hold) and ``DatabaseError`` where the catalogue cannot be read.
+    """
+    outer, compilation = current.compilation, Compilation()
+    current.compilation = compilation
+    try:
+        sql, params = compiler.as_sql()
+    finally:
+        current.compilation = outer
+    if not sql:
+        raise EmptyResultSet
+    analysis = _analyse(sql, compiler.connection.vendor, compilation)
+    tables = catalogue_of(compiler.connection).with_sources(analysis.tables)
+    if compilation.locks_rows:
+        refusal: str | None = "locks rows"
+    elif compiler.query.explain_info:
+        refusal = "is an EXPLAIN"
+    else:
+        refusal = _why_volatile(analysis.volatility, params) or why_uncachable(tables)
+    return CompiledQuery(sql, params, tables, refusal)
+
+
+def _analyse(sql: str, vendor: str, compilation: Compilation) -> Analysis:
+    analysis = _analyses.get((vendor, sql))
+    if analysis is None:
+        if len(_analyses) >= _MAX_ANALYSES:
+            _analyses.clear()
+        tables = compilation.tables
+        if (
+            cachalot_settings.CACHALOT_FINAL_SQL_CHECK
+            or compilation.has_foreign_source
+            or _has_raw_source({sql, *compilation.texts})
+        ):
+            named = names_after_keywords(sql) | known_tables_in(words_of(sql), sql.lower())
+            tables = tables | named
+        analysis = Analysis(frozenset(tables), volatility_of(sql, vendor))
+        _analyses[vendor, sql] = analysis
+    return analysis
+
+
+def _has_raw_source(texts: set[str]) -> bool:
+    """Whether one of the texts holds a SELECT that no compiler has reported.
+
+    The text of a nested query stands in the text around it as it was compiled. What is left of a
+    text without the others may hold its own SELECT and no second one.
+    """
+    by_length = sorted(texts, key=len, reverse=True)
+    for position, text in enumerate(by_length):
+        for shorter in by_length[position + 1 :]:
+            text = text.replace(shorter, " ")
+        if count_selects(text) > 1:
+            return True
+    return False
+
+
+def _why_volatile(volatility: Volatility, params: Any) -> str | None:
+    if volatility.reason is not None:
+        return volatility.reason
+    if volatility.is_random and not cachalot_settings.CACHALOT_CACHE_RANDOM:
+        return "uses chance, and CACHALOT_CACHE_RANDOM is off"
+    if volatility.reads_clock_words:
+        for param in params:
+            if isinstance(param, str) and param.strip().lower() in TIME_WORDS:
+                return f"has the parameter {param!r}, which means the current time"
+    return None
+
+
+forget_on_change(_analyses.clear)

@@ -1,0 +1,229 @@
+"""What cachalot knows of one Django connection: its transaction, its isolation, its writes."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Any
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cachalot.core.catalogue import driver_cursor
+from cachalot.core.overlay import Overlay
+from cachalot.core.session import session_of
+from cachalot.settings import is_cached_database, is_supported_engine
+
+
+class Scope(Enum):
+    """Which cache the reads of a connection may use."""
+
+    SHARED = "shared"  # each statement sees the newest committed data
+    SNAPSHOT = "snapshot"  # the transaction sees the data of its beginning: its overlay only
+    NONE = "none"  # what is seen is not known
+
+
+_LEVEL = re.compile(r"READ\s+UNCOMMITTED|READ\s+COMMITTED|REPEATABLE\s+READ|SERIALIZABLE", re.I)
+_SESSION_LEVEL = re.compile(
+    r"\bSESSION\b|SET\s+\w+_isolation|default_transaction_isolation", re.IGNORECASE
+)
+_UNKNOWN = "unknown"
+# Under these a query may see what is not committed.
+_DIRTY_LEVELS = frozenset({"read uncommitted", _UNKNOWN})
+_PSYCOPG2_LEVELS = {
+    1: "read committed",
+    2: "repeatable read",
+    3: "serializable",
+    4: "read uncommitted",
+}
+
+
+class State:
+    """Kept on the Django connection object, so it follows Django's own rules of sharing."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew: the physical connection is new."""
+        self.overlay: Overlay | None = None
+        #: Tables that an enclosing write outside a transaction has already marked pending.
+        self.pending: frozenset[str] = frozenset()
+        #: Grows with whatever may change what this connection sees.
+        self.changes = 0
+        #: Whether the statement about to run is the compiler's own, already accounted for.
+        self.is_covered = False
+        #: Whether a raw BEGIN has opened a transaction that Django knows nothing of.
+        self.has_raw_transaction = False
+        #: Whether nobody can tell if a transaction is open.
+        self.is_lost = False
+        #: Whether the open transaction has changed the catalogue.
+        self.changed_schema = False
+        #: The isolation level that raw SQL has set for the session and for the transaction.
+        self._session_level: str | None = None
+        self._transaction_level: str | None = None
+        self._level_before: str | None = None
+        self._default_level: str | None = None
+        self._scope: Scope | None = None
+        self._session_values: dict[tuple[str, bool], bytes] | None = None
+        session_of(self._connection).clear()
+
+    def is_in_transaction(self) -> bool:
+        """Whether what this connection writes is invisible to others until a COMMIT."""
+        connection = self._connection
+        if connection.in_atomic_block or self.has_raw_transaction:
+            return True
+        if connection.connection is None:
+            return not connection.settings_dict["AUTOCOMMIT"]
+        return not connection.autocommit
+
+    def transaction(self) -> Overlay:
+        """Return the overlay of the open transaction."""
+        if self.overlay is None:
+            self.overlay = Overlay()
+            self._session_values = session_of(self._connection).snapshot()
+            self._level_before = self._session_level
+        return self.overlay
+
+    def end_transaction(self, *, is_rollback: bool) -> None:
+        """Forget the transaction: it is over."""
+        session = session_of(self._connection)
+        if is_rollback and self._session_values is not None and self._connection.vendor != "mysql":
+            session.restore(self._session_values)
+            self._session_level = self._level_before
+        session.end_transaction()
+        self.overlay = None
+        self.changes += 1
+        self.has_raw_transaction = False
+        self.changed_schema = False
+        self._transaction_level = None
+        self._scope = None
+        self._session_values = None
+
+    def set_isolation(self, statement: str) -> None:
+        """Take in a raw statement that names an isolation level."""
+        match = _LEVEL.search(statement)
+        level = " ".join(match[0].lower().split()) if match else _UNKNOWN
+        if _SESSION_LEVEL.search(statement):
+            self._session_level = level
+        elif self._connection.vendor == "mysql":
+            # It counts for the next transaction, which may be a single statement by then.
+            self._transaction_level = _UNKNOWN
+        else:
+            self._transaction_level = level
+        self._scope = None
+
+    def scope(self) -> Scope:
+        """Return which cache the reads of the open transaction, or of autocommit, may use."""
+        if self.is_lost:
+            return Scope.NONE
+        if self._scope is None:
+            if self.is_in_transaction():
+                self._scope = self._transaction_scope()
+            elif self._connection.vendor == "mysql" and self._level() in _DIRTY_LEVELS:
+                self._scope = Scope.NONE
+            else:
+                # Each statement is a transaction of its own and sees what is newest.
+                return Scope.SHARED
+        return self._scope
+
+    def _transaction_scope(self) -> Scope:
+        vendor = self._connection.vendor
+        if vendor == "sqlite":
+            return self._sqlite_scope()
+        level = self._level()
+        # PostgreSQL treats READ UNCOMMITTED as READ COMMITTED.
+        if level == "read committed" or (vendor == "postgresql" and level == "read uncommitted"):
+            return Scope.SHARED
+        return Scope.NONE if level in _DIRTY_LEVELS else Scope.SNAPSHOT
+
+    def _level(self) -> str:
+        level = self._transaction_level or self._driver_level() or self._session_level
+        if level is None:
+            if self._default_level is None:
+                self._default_level = self._read_default_level()
+            level = self._default_level
+        return level
+
+    def _driver_level(self) -> str | None:
+        """Return the level that psycopg names in each BEGIN, None if it names none."""
+        if self._connection.vendor != "postgresql":
+            # Django sends MySQL's level in a statement that set_isolation() has seen.
+            return None
+        self._connection.ensure_connection()
+        configured: Any = getattr(self._connection.connection, "isolation_level", None)
+        if configured is None:
+            return None
+        # psycopg has an enumeration, psycopg2 numbers (extensions.ISOLATION_LEVEL_*).
+        name = getattr(configured, "name", None) or _PSYCOPG2_LEVELS.get(configured, _UNKNOWN)
+        return name.lower().replace("_", " ")
+
+    def _read_default_level(self) -> str:
+        """Return the level that the server, the database or the role has as its default."""
+        if self._connection.vendor == "postgresql":
+            # SHOW takes no snapshot, so SET TRANSACTION stays legal after it.
+            statement = "SHOW default_transaction_isolation"
+        elif self._connection.vendor == "mysql":
+            statement = "SHOW VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')"
+        else:
+            return _UNKNOWN
+        with driver_cursor(self._connection) as cursor:
+            cursor.execute(statement)
+            default: str = cursor.fetchone()[-1]
+        return default.lower().replace("-", " ")
+
+    def _sqlite_scope(self) -> Scope:
+        """Return SQLite's scope, which depends on how the transaction began and on the journal.
+
+        A hit takes no lock, so without the first statement below another connection could commit
+        between a hit and the first query of a transaction that SQLite promises to serialise.
+        """
+        connection: Any = self._connection
+        is_explicit = connection.in_atomic_block or self.has_raw_transaction
+        if not is_explicit:
+            # sqlite3 begins with the first write, and then nobody else can write.
+            return Scope.SHARED
+        with driver_cursor(connection) as cursor:
+            cursor.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+            cursor.fetchall()
+            cursor.execute("PRAGMA journal_mode")
+            (journal,) = cursor.fetchone()
+        locks_writers_out = getattr(connection, "transaction_mode", None) in {
+            "IMMEDIATE",
+            "EXCLUSIVE",
+        }
+        if journal.lower() != "wal" or (locks_writers_out and not self.has_raw_transaction):
+            # Nobody can commit while this transaction is open: what is newest is what it sees.
+            return Scope.SHARED
+        return Scope.SNAPSHOT
+
+
+def state_of(connection: BaseDatabaseWrapper) -> State:
+    """Return the state of a Django connection, made on first use."""
+    try:
+        state: State = connection._cachalot_state  # type: ignore[attr-defined]
+    except AttributeError:
+        state = connection._cachalot_state = State(connection)  # type: ignore[attr-defined]
+    return state
+
+
+def may_use(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the settings let reads of this connection be cached."""
+    return connection.alias in connections.settings and is_cached_database(
+        connection.alias, connection.settings_dict["ENGINE"], connection.vendor
+    )
+
+
+def is_tracked(connection: BaseDatabaseWrapper) -> bool:
+    """Whether writes of this connection invalidate.
+
+    They do even where ``CACHALOT_DATABASES`` leaves the alias out: another alias, or the next
+    value of the setting, may cache the same tables.
+    """
+    return connection.alias in connections.settings and (
+        is_supported_engine(connection.settings_dict["ENGINE"], connection.vendor)
+        or is_cached_database(
+            connection.alias, connection.settings_dict["ENGINE"], connection.vendor
+        )
+    )

@@ -1,0 +1,100 @@
+"""The cache keys of queries and tables."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cachalot.core.encoding import encode
+from cachalot.core.names import canonical
+from cachalot.core.session import session_of
+from cachalot.core.tables import aliases_of_database
+from cachalot.settings import cachalot_settings, forget_on_change
+
+_PREFIX = "cachalot:"
+# 16 bytes: two of a billion billion queries share a key with a probability below 1 in 10^3 billion.
+_DIGEST_BYTES = 16
+
+
+def _digest(content: bytes, person: bytes) -> str:
+    return blake2b(content, digest_size=_DIGEST_BYTES, person=person).hexdigest()
+
+
+# What in a database's OPTIONS decides which rows a session sees.
+_OPTIONS = ("options", "init_command", "assume_role", "service", "sql_mode")
+
+
+def _origin(connection: BaseDatabaseWrapper) -> bytes:
+    """Return what tells whose rows these are: alias, database, tenant and session."""
+    database = connection.settings_dict
+    get = database.get
+    options = get("OPTIONS") or {}
+    origin = _encoded(
+        connection.alias,
+        connection.vendor,
+        str(database["NAME"]),
+        get("HOST"),
+        str(get("PORT")),
+        get("USER"),
+        *[str(options[name]) for name in _OPTIONS if name in options],
+        # django-tenants and django-tenant-schemas
+        str(getattr(connection, "schema_name", "")),
+        # Drivers give aware or naive datetimes, in this zone.
+        settings.USE_TZ,
+        connection.timezone_name,
+    )
+    return origin + session_of(connection).fingerprint()
+
+
+@lru_cache(maxsize=1024)
+def _encoded(*origin: object) -> bytes:
+    return repr(origin).encode("utf-8", "surrogatepass")
+
+
+def query_key(compiler: Any) -> str:
+    """Return the key of the query that ``compiler`` compiles.
+
+    Raise ``UncachableQuery`` for a parameter of unknown type and ``EmptyResultSet`` as
+    ``compiler.as_sql()`` does.
+    """
+    sql, params = compiler.as_sql()
+    origin = _origin(compiler.connection)
+    statement = sql.encode("utf-8", "surrogatepass")
+    content = b"%d:%s%d:%s%s" % (len(origin), origin, len(statement), statement, encode(params))
+    return _PREFIX + _digest(content, b"query")
+
+
+@lru_cache(maxsize=10_000)
+def table_key(db_alias: str, table: str) -> str:
+    """Return the key of a table's version: the same for all aliases of one database."""
+    alias = aliases_of_database(db_alias)[0]
+    content = f"{len(alias)}:{alias}{canonical(table)}".encode("utf-8", "surrogatepass")
+    return _PREFIX + _digest(content, b"table")
+
+
+@lru_cache(maxsize=10_000)
+def _sorted_version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
+    generate = cachalot_settings.table_key_generator()
+    return tuple(sorted({generate(db_alias, table) for table in tables}))
+
+
+def version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
+    """Return the version keys of canonical ``tables``, sorted, by ``CACHALOT_TABLE_KEYGEN``.
+
+    The generator gets the first alias of the database that ``db_alias`` belongs to, so that all
+    its aliases share their versions.
+    """
+    return _sorted_version_keys(aliases_of_database(db_alias)[0], tables)
+
+
+def forget() -> None:
+    """Clear what was derived from settings."""
+    table_key.cache_clear()
+    _sorted_version_keys.cache_clear()
+
+
+forget_on_change(forget)

@@ -1,0 +1,221 @@
+"""Wraps Django's entry points, once and for good; decides nothing.
+
+Official hooks were considered first. ``connection.execute_wrappers`` sees SQL but not the compiler,
+cannot answer in the database's stead and is set per connection; database routers see models only;
+a database engine of our own would have to be named in every project's settings; there is no hook
+at all around COMMIT before ``on_commit()``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+from django.db.models.query import QuerySet
+from django.db.models.sql.compiler import (
+    SQLCompiler,
+    SQLDeleteCompiler,
+    SQLInsertCompiler,
+    SQLUpdateCompiler,
+)
+from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
+
+from cachalot.core import reads, writes
+from cachalot.core.compiled import current
+from cachalot.core.connection import state_of
+from cachalot.core.names import canonical
+from cachalot.core.switch import is_reevaluating
+
+_WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
+
+
+def _patch(cls: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replace ``cls.name`` by what ``wrap`` makes of it, unless that has been done."""
+    original = cls.__dict__.get(name)
+    if original is None or hasattr(original, "_cachalot_original"):
+        return
+    wrapper = wraps(original)(wrap(original))
+    wrapper._cachalot_original = original  # type: ignore[attr-defined]
+    setattr(cls, name, wrapper)
+
+
+def install() -> None:
+    """Wrap every entry point. A second call does nothing."""
+    _patch(SQLCompiler, "as_sql", _reporting_text)
+    _patch(SQLCompiler, "get_from_clause", _reporting_sources)
+    _patch(SQLCompiler, "execute_sql", _cached_or_written)
+    _patch(SQLInsertCompiler, "execute_sql", _written)
+    # Django 6.1
+    _patch(SQLUpdateCompiler, "execute_returning_sql", _written)
+    for compiler in _WRITE_COMPILERS:
+        _patch(compiler, "as_sql", _uncovered)
+    _patch(CursorWrapper, "execute", _accounted)
+    _patch(CursorWrapper, "executemany", _accounted)
+    _patch(CursorWrapper, "callproc", _accounted_procedure)
+    _patch(BaseDatabaseWrapper, "connect", _connected)
+    _patch(BaseDatabaseWrapper, "commit", _committed)
+    _patch(BaseDatabaseWrapper, "rollback", _rolled_back)
+    _patch(BaseDatabaseWrapper, "set_autocommit", _autocommitted)
+    _patch(BaseDatabaseWrapper, "close", _closed)
+    # Whatever of QuerySet looks at the rows it has kept.
+    for name in ("_fetch_all", "__getitem__", "count", "contains", "exists"):
+        _patch(QuerySet, name, _reevaluating)
+
+
+# Reads
+
+
+def _reporting_text(original: Callable[..., Any]) -> Callable[..., Any]:
+    def as_sql(self: SQLCompiler, *args: Any, **kwargs: Any) -> Any:
+        sql, params = original(self, *args, **kwargs)
+        if current.compilation is not None:
+            current.compilation.texts.append(sql)
+        return sql, params
+
+    return as_sql
+
+
+def _reporting_sources(original: Callable[..., Any]) -> Callable[..., Any]:
+    def get_from_clause(self: SQLCompiler) -> Any:
+        # Only now is it known which joins stay; as_sql() resets the counts before it returns.
+        if current.compilation is not None:
+            current.compilation.add_sources(self.query)
+        return original(self)
+
+    return get_from_clause
+
+
+def _cached_or_written(original: Callable[..., Any]) -> Callable[..., Any]:
+    def execute_sql(
+        self: SQLCompiler,
+        result_type: str = MULTI,
+        chunked_fetch: bool = False,
+        chunk_size: int = GET_ITERATOR_CHUNK_SIZE,
+    ) -> Any:
+        if isinstance(self, _WRITE_COMPILERS):
+            # Deletes have no execute_sql() of their own, and updates call this one.
+            with _writing(self):
+                return original(self, result_type, chunked_fetch, chunk_size)
+        return reads.read(self, original, result_type, chunked_fetch, chunk_size)
+
+    return execute_sql
+
+
+def _reevaluating(original: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
+        if is_reevaluating() and self._result_cache is not None:
+            self._result_cache = None
+            self._prefetch_done = False
+        return original(self, *args, **kwargs)
+
+    return method
+
+
+# Writes
+
+
+class _writing:
+    """Account for a statement that a write compiler executes in the body."""
+
+    def __init__(self, compiler: Any) -> None:
+        connection = compiler.connection
+        table = canonical(compiler.query.get_meta().db_table)
+        deletes = isinstance(compiler, SQLDeleteCompiler)
+        self._written = writes.writing(connection, (table,), deletes=deletes)
+        self._covered = reads.covered(connection)
+
+    def __enter__(self) -> None:
+        self._written.__enter__()
+        self._covered.__enter__()
+
+    def __exit__(self, *exc_info: Any) -> bool | None:
+        self._covered.__exit__(*exc_info)
+        return self._written.__exit__(*exc_info)
+
+
+def _written(original: Callable[..., Any]) -> Callable[..., Any]:
+    def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _writing(self):
+            return original(self, *args, **kwargs)
+
+    return execute
+
+
+def _uncovered(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiling runs other people's code (``pre_save()``, for one), which may run statements."""
+
+    def as_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
+        state = state_of(self.connection)
+        covered, state.is_covered = state.is_covered, False
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            state.is_covered = covered
+
+    return as_sql
+
+
+def _accounted(original: Callable[..., Any]) -> Callable[..., Any]:
+    def execute(self: CursorWrapper, sql: Any, *args: Any, **kwargs: Any) -> Any:
+        # The second parameter of execute() or executemany(), whatever its name.
+        params = args[0] if args else next(iter(kwargs.values()), None)
+        return writes.execute(self.db, sql, params, lambda: original(self, sql, *args, **kwargs))
+
+    return execute
+
+
+def _accounted_procedure(original: Callable[..., Any]) -> Callable[..., Any]:
+    def callproc(self: CursorWrapper, *args: Any, **kwargs: Any) -> Any:
+        return writes.call_procedure(self.db, lambda: original(self, *args, **kwargs))
+
+    return callproc
+
+
+# Transactions
+
+
+def _connected(original: Callable[..., Any]) -> Callable[..., Any]:
+    def connect(self: BaseDatabaseWrapper) -> Any:
+        state_of(self).reset()
+        return original(self)
+
+    return connect
+
+
+def _committed(original: Callable[..., Any]) -> Callable[..., Any]:
+    def commit(self: BaseDatabaseWrapper) -> Any:
+        if self.in_atomic_block:
+            return original(self)  # it raises
+        return writes.commit(self, lambda: original(self))
+
+    return commit
+
+
+def _rolled_back(original: Callable[..., Any]) -> Callable[..., Any]:
+    def rollback(self: BaseDatabaseWrapper) -> Any:
+        if self.in_atomic_block:
+            return original(self)  # it raises
+        return writes.rollback(self, lambda: original(self))
+
+    return rollback
+
+
+def _autocommitted(original: Callable[..., Any]) -> Callable[..., Any]:
+    def set_autocommit(self: BaseDatabaseWrapper, autocommit: bool, *args: Any, **kwargs: Any) -> Any:
+        # Turning autocommit on commits what is open on SQLite and MySQL.
+        if not autocommit or self.in_atomic_block or state_of(self).overlay is None:
+            return original(self, autocommit, *args, **kwargs)
+        return writes.commit(self, lambda: original(self, autocommit, *args, **kwargs))
+
+    return set_autocommit
+
+
+def _closed(original: Callable[..., Any]) -> Callable[..., Any]:
+    def close(self: BaseDatabaseWrapper) -> Any:
+        # The database rolls back what is open.
+        return writes.rollback(self, lambda: original(self))
+
+    return close

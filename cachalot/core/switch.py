@@ -1,0 +1,47 @@
+"""Whether caching is on, here and now."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from cachalot.settings import cachalot_settings
+
+
+class Force(NamedTuple):
+    """What one ``cachalot_disabled()`` or ``cachalot_enabled()`` says, and the one around it."""
+
+    is_enabled: bool
+    reevaluates: bool
+    outer: Force | None
+
+
+# Per thread and per asyncio task; asgiref carries it into the thread that runs the ORM.
+_innermost: ContextVar[Force | None] = ContextVar("cachalot_force", default=None)
+
+
+def enter(*, is_enabled: bool, reevaluates: bool = False) -> None:
+    """Force caching on or off until the matching ``leave()``.
+
+    ``reevaluates`` has querysets forget the rows they have kept.
+    """
+    _innermost.set(Force(is_enabled, reevaluates, _innermost.get()))
+
+
+def leave() -> None:
+    """Return to what was in force before the last ``enter()`` of this context."""
+    force = _innermost.get()
+    if force is not None:
+        _innermost.set(force.outer)
+
+
+def is_enabled() -> bool:
+    """Whether reads may be cached in this context."""
+    force = _innermost.get()
+    return bool(cachalot_settings.CACHALOT_ENABLED) if force is None else force.is_enabled
+
+
+def is_reevaluating() -> bool:
+    """Whether already evaluated querysets are to be evaluated again."""
+    force = _innermost.get()
+    return force is not None and force.reevaluates

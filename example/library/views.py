@@ -1,0 +1,215 @@
+"""Show the library, with the queries that are usually written.
+
+No page prefetches or denormalises: that is what there is to see. No page depends on the current
+time to the second either, which would make a new query of it at each request.
+"""
+
+from typing import Any
+
+from django.db.models import (
+    Avg,
+    Count,
+    DurationField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    Max,
+    OuterRef,
+    Q,
+    Subquery,
+    Sum,
+    Window,
+)
+from django.db.models.functions import Rank, TruncMonth
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.generic import DetailView, ListView
+
+from library.models import Author, Book, Borrowing, Review, Tag
+
+
+def index(request: HttpRequest) -> HttpResponse:
+    """Show the totals, the book borrowed most, the newest books and links to every page."""
+    context = {
+        "totals": [
+            ("books", Book.objects.count()),
+            ("authors", Author.objects.count()),
+            ("tags", Tag.objects.count()),
+            ("borrowings", Borrowing.objects.count()),
+            ("reviews", Review.objects.count()),
+        ],
+        "favourite": Book.objects.annotate(loans=Count("borrowings"))
+        .order_by("-loans", "pk")
+        .first(),
+        "newest_books": Book.objects.all()[:12],
+    }
+    return render(request, "library/index.html", context)
+
+
+class BookList(ListView):
+    """List the books, the newest first."""
+
+    model = Book
+    paginate_by = 25
+
+
+class BookDetail(DetailView):
+    """Show a book with its reviews, its last borrowings and similar books."""
+
+    model = Book
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        book = self.object
+        return super().get_context_data(
+            ratings=book.reviews.values("rating").annotate(number=Count("pk")).order_by("-rating"),
+            last_borrowings=book.borrowings.all()[:10],
+            readers_also_borrowed=Book.objects.filter(
+                borrowings__card__in=book.borrowings.values("card")
+            )
+            .exclude(pk=book.pk)
+            .annotate(loans=Count("borrowings"))
+            .order_by("-loans", "-pk")[:8],
+            **kwargs,
+        )
+
+
+class AuthorList(ListView):
+    """List the authors by name."""
+
+    model = Author
+    paginate_by = 30
+
+
+class AuthorDetail(DetailView):
+    """Show an author with all the books and the co-authors."""
+
+    model = Author
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        author = self.object
+        return super().get_context_data(
+            co_authors=Author.objects.filter(books__authors=author)
+            .exclude(pk=author.pk)
+            .annotate(shared_books=Count("books"))
+            .order_by("-shared_books", "name"),
+            rating=Review.objects.filter(book__authors=author).aggregate(
+                average=Avg("rating"), number=Count("pk")
+            ),
+            **kwargs,
+        )
+
+
+def tags(request: HttpRequest) -> HttpResponse:
+    """List the tags with the numbers of books, borrowings and reviews under them."""
+    # Three joins multiplied with each other and counted distinct: the usual slow aggregate.
+    annotated_tags = Tag.objects.annotate(
+        book_count=Count("books", distinct=True),
+        loans=Count("books__borrowings", distinct=True),
+        review_count=Count("books__reviews", distinct=True),
+        newest=Max("books__added_on"),
+    )
+    return render(request, "library/tags.html", {"tags": annotated_tags})
+
+
+class TagDetail(DetailView):
+    """Show a tag with its newest books."""
+
+    model = Tag
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        books = self.object.books.all()
+        totals = books.aggregate(number=Count("pk"), pages=Sum("pages"), price=Avg("price"))
+        return super().get_context_data(books=books[:40], totals=totals, **kwargs)
+
+
+class BorrowingList(ListView):
+    """List the borrowings, the latest first."""
+
+    model = Borrowing
+    paginate_by = 60
+
+
+class ReviewList(ListView):
+    """List the reviews, the latest first."""
+
+    model = Review
+    paginate_by = 60
+
+
+def search(request: HttpRequest) -> HttpResponse:
+    """Find the books whose title, author or tag holds the text in ``q``."""
+    text = request.GET.get("q", "").strip()
+    books = Book.objects.none()
+    if text:
+        books = Book.objects.filter(
+            Q(title__icontains=text)
+            | Q(authors__name__icontains=text)
+            | Q(tags__name__icontains=text)
+        ).distinct()
+    context = {"text": text, "number": books.count(), "books": books[:50]}
+    return render(request, "library/search.html", context)
+
+
+def statistics(request: HttpRequest) -> HttpResponse:
+    """Show the aggregates that a librarian asks for."""
+    loans_of_book = Borrowing.objects.filter(book=OuterRef("pk"))
+    last_review = Review.objects.filter(book=OuterRef("pk")).order_by("-written_on", "-pk")
+    loans = Borrowing.objects.order_by()
+    context = {
+        "most_borrowed": Book.objects.annotate(
+            loans=Count("borrowings"),
+            rank=Window(Rank(), order_by=Count("borrowings").desc()),
+        ).order_by("-loans", "pk")[:10],
+        "best_rated": Book.objects.annotate(
+            rating=Avg("reviews__rating"),
+            number=Count("reviews"),
+            last_review=Subquery(last_review.values("text")[:1]),
+        )
+        .filter(number__gte=5)
+        .order_by("-rating", "-number", "pk")[:10],
+        "authors_by_loans": Author.objects.annotate(
+            loans=Count("books__borrowings"), book_count=Count("books", distinct=True)
+        ).order_by("-loans", "name")[:10],
+        "loans_by_month": loans.annotate(month=TruncMonth("borrowed_on"))
+        .values("month")
+        .annotate(number=Count("pk"), books=Count("book", distinct=True))
+        .order_by("-month")[:24],
+        "books_by_decade": Book.objects.order_by()
+        .annotate(decade=F("published") - F("published") % 10)
+        .values("decade")
+        .annotate(number=Count("pk"), pages=Avg("pages"), price=Sum("price"))
+        .order_by("decade"),
+        "loan_duration": loans.filter(returned_on__isnull=False).aggregate(
+            average=Avg(
+                ExpressionWrapper(F("returned_on") - F("borrowed_on"), output_field=DurationField())
+            )
+        )["average"],
+        # Today's date makes one query a day of this; the current time would make one a request.
+        "overdue": Borrowing.objects.filter(
+            returned_on=None, due_on__lt=timezone.localdate()
+        ).count(),
+        "never_borrowed": Book.objects.filter(~Exists(loans_of_book)).count(),
+        "loyal_cards": Borrowing.objects.order_by()
+        .values("card")
+        .annotate(loans=Count("pk"), last=Max("borrowed_on"))
+        .order_by("-loans", "card")[:10],
+    }
+    return render(request, "library/statistics.html", context)
+
+
+def catalogue(request: HttpRequest) -> HttpResponse:
+    """Show the newest books of each tag, from a fragment cache of Django's templates."""
+    # Querysets are lazy: when the template finds the fragment, no query is made from this.
+    return render(request, "library/catalogue.html", {"tags": Tag.objects.all()})
+
+
+def reading_room(request: HttpRequest) -> HttpResponse:
+    """Show the books talked about most, from the fragment caches of a Jinja2 template."""
+    context = {
+        "most_reviewed": Book.objects.annotate(number=Count("reviews")).order_by("-number", "pk")[
+            :12
+        ],
+        "best_reviews": Review.objects.filter(rating=5)[:20],
+    }
+    return render(request, "library/reading_room.html", context, using="jinja2")

@@ -1,0 +1,101 @@
+"""Django's settings for the suite. The environment chooses database and cache."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+DATABASE = os.environ.get("CACHALOT_TEST_DB", "sqlite")
+CACHE = os.environ.get("CACHALOT_TEST_CACHE", "locmem")
+
+_DATABASES = {
+    "sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": "tests.sqlite3"},
+    "postgresql": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "cachalot",
+        "USER": "postgres",
+        "HOST": "127.0.0.1",
+    },
+    "mysql": {
+        "ENGINE": "django.db.backends.mysql",
+        "NAME": "cachalot",
+        "USER": "root",
+        "HOST": "127.0.0.1",
+        "OPTIONS": {"charset": "utf8mb4"},
+    },
+}
+_CACHES = {
+    "locmem": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "default",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    },
+    "file": {
+        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "LOCATION": os.path.join(tempfile.gettempdir(), f"cachalot-tests-{os.getuid()}"),
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    },
+    "redis": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": "redis://127.0.0.1:6379/8",
+    },
+    "django_redis": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": "redis://127.0.0.1:6379/8",
+    },
+    "pymemcache": {
+        "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
+        "LOCATION": "127.0.0.1:11211",
+    },
+    "pylibmc": {
+        "BACKEND": "django.core.cache.backends.memcached.PyLibMCCache",
+        "LOCATION": "127.0.0.1:11211",
+    },
+}
+
+DATABASES = {
+    "default": _DATABASES[DATABASE],
+    # Another database, always SQLite, and another name for the default one.
+    "other": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": "other.sqlite3",
+        "TEST": {"NAME": os.path.join(tempfile.gettempdir(), f"cachalot-other-{os.getpid()}.sqlite3")},
+    },
+    "mirror": {**_DATABASES[DATABASE], "TEST": {"MIRROR": "default"}},
+}
+if name := os.environ.get("CACHALOT_TEST_NAME"):
+    # Another process of a running test.
+    DATABASES["default"]["NAME"] = name
+    DATABASES["mirror"]["NAME"] = name
+if DATABASE == "sqlite":
+    # A file, so that a second connection or process sees the same database.
+    DATABASES["default"] = {
+        **DATABASES["default"],
+        "OPTIONS": {"timeout": 20},
+        "TEST": {
+            "NAME": os.path.join(tempfile.gettempdir(), f"cachalot-tests-{os.getpid()}.sqlite3")
+        },
+    }
+CACHES = {
+    "default": _CACHES[CACHE],
+    "second": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "second",
+    },
+}
+INSTALLED_APPS = [
+    "cachalot",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "tests.library",
+]
+if DATABASE == "postgresql":
+    INSTALLED_APPS.append("django.contrib.postgres")
+TEMPLATES = [
+    {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True},
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+SECRET_KEY = "tests"
+USE_TZ = True

@@ -1,0 +1,112 @@
+"""What the tests share: counting queries, other threads, other processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db import connections
+from django.test import TransactionTestCase
+from django.test.utils import CaptureQueriesContext
+
+from cachalot.api import cachalot_disabled
+
+T = TypeVar("T")
+
+
+def count_queries(read: Callable[[], T], using: str = "default") -> tuple[T, int]:
+    """Return what ``read`` returns and how many queries it ran."""
+    with CaptureQueriesContext(connections[using]) as queries:
+        result = read()
+    return result, len(queries)
+
+
+def in_thread(function: Callable[[], T], timeout: float = 30) -> T:
+    """Run ``function`` in another thread, on database connections of its own."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append((function(), None))
+        except BaseException as error:
+            outcome.append((None, error))
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(timeout)
+    assert not thread.is_alive(), "the other thread hangs"
+    ((result, error),) = outcome
+    if error is not None:
+        raise error
+    return result
+
+
+def in_process(code: str) -> Any:
+    """Run ``code`` in another Python process, on the same database and cache.
+
+    Return what it leaves, JSON-like, in the variable ``result``.
+    """
+    program = (
+        "import json, django; django.setup()\n"
+        "from django.db import connection, transaction\n"
+        "from tests.library.models import *\n"
+        f"result = None\n{code}\nprint(json.dumps(result))"
+    )
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "CACHALOT_TEST_NAME": str(connections["default"].settings_dict["NAME"]),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+class CacheTestCase(TransactionTestCase):
+    """Tests whose commits are real."""
+
+    databases = {"default"}
+
+    def assertMisses(self, read: Callable[[], T], queries: int = 1) -> T:
+        """``read`` asks the database and gets what it gets without a cache."""
+        result, ran = count_queries(read)
+        self.assertEqual(ran, queries, "queries on a read that should miss")
+        self.assertFresh(read, result)
+        return result
+
+    def assertHits(self, read: Callable[[], T]) -> T:
+        """``read`` runs no query and gets what it gets without a cache."""
+        result, ran = count_queries(read)
+        self.assertEqual(ran, 0, "queries on a read that should hit")
+        self.assertFresh(read, result)
+        return result
+
+    def assertCached(self, read: Callable[[], T]) -> T:
+        """``read`` misses, and hits the second time."""
+        self.assertMisses(read)
+        return self.assertHits(read)
+
+    def assertNeverCached(self, read: Callable[[], T]) -> None:
+        """``read`` asks the database each time."""
+        for _ in range(3):
+            _, ran = count_queries(read)
+            self.assertEqual(ran, 1, "queries on a read that must not be cached")
+
+    def assertFresh(self, read: Callable[[], T], result: T) -> None:
+        with cachalot_disabled():
+            self.assertEqual(result, read())
