@@ -59,7 +59,9 @@ DATABASES = {
     "other": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": "other.sqlite3",
-        "TEST": {"NAME": os.path.join(tempfile.gettempdir(), f"cachalot-other-{os.getpid()}.sqlite3")},
+        "TEST": {
+            "NAME": os.path.join(tempfile.gettempdir(), f"cachalot-other-{os.getpid()}.sqlite3")
+        },
     },
     "mirror": {**_DATABASES[DATABASE], "TEST": {"MIRROR": "default"}},
 }

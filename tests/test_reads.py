@@ -6,7 +6,8 @@ import asyncio
 import datetime
 from decimal import Decimal
 
-from django.db import connection
+from asgiref.sync import sync_to_async
+from django.db import connection, connections
 from django.db.models import Avg, Count, Exists, F, OuterRef, Prefetch, Q, Subquery, Window
 from django.db.models.functions import RowNumber, Upper
 
@@ -41,16 +42,18 @@ class ReadTests(CacheTestCase):
             "dates": lambda: list(Book.objects.dates("published", "year")),
             "datetimes": lambda: list(Book.objects.datetimes("published", "day")),
             "aggregate": lambda: Book.objects.aggregate(Avg("pages")),
-            "aggregate of annotation": lambda: Book.objects.annotate(
-                n=Count("reviews")
-            ).aggregate(Avg("n")),
+            "aggregate of annotation": lambda: Book.objects.annotate(n=Count("reviews")).aggregate(
+                Avg("n")
+            ),
             "annotate": lambda: list(Book.objects.annotate(n=Count("reviews")).values("n")),
             "union": lambda: list(
                 Author.objects.values_list("name").union(Tag.objects.values_list("name"))
             ),
             "distinct": lambda: list(Book.objects.values("title").distinct()),
             "slice": lambda: list(Book.objects.order_by("pk")[:5]),
-            "select_related": lambda: [b.author.name for b in Book.objects.select_related()],
+            "select_related": lambda: [
+                b.author.name for b in Book.objects.select_related("author")
+            ],
             "sub-query": lambda: list(
                 Author.objects.annotate(
                     best=Subquery(Book.objects.filter(author=OuterRef("pk")).values("title")[:1])
@@ -158,7 +161,10 @@ class ReadTests(CacheTestCase):
             return [book.title async for book in Book.objects.all()]
 
         async def twice() -> tuple[list[str], list[str]]:
-            return await read(), await read()
+            try:
+                return await read(), await read()
+            finally:
+                await sync_to_async(connections.close_all)()
 
         first, second = asyncio.run(twice())
         self.assertEqual(first, second)

@@ -132,9 +132,7 @@ def _read(connection: BaseDatabaseWrapper) -> Catalogue:
     return Catalogue(frozenset(map(canonical, names)))
 
 
-def _sources_in(
-    definitions: dict[str, str], tables: frozenset[str]
-) -> dict[str, frozenset[str]]:
+def _sources_in(definitions: dict[str, str], tables: frozenset[str]) -> dict[str, frozenset[str]]:
     """Return what the text of each view's definition names: any word that is a table counts."""
     sources = {}
     for view, sql in definitions.items():

@@ -165,7 +165,9 @@ class State:
             # SHOW takes no snapshot, so SET TRANSACTION stays legal after it.
             statement = "SHOW default_transaction_isolation"
         elif self._connection.vendor == "mysql":
-            statement = "SHOW VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')"
+            statement = (
+                "SHOW VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')"
+            )
         else:
             return _UNKNOWN
         with driver_cursor(self._connection) as cursor:

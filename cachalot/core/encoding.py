@@ -57,7 +57,9 @@ def _encode_other(value: object) -> bytes:
     # The most derived class known comes first: subclasses keep their own name in the tag, so
     # they never meet the plain value.
     for cls in type(value).__mro__:
-        encoder = _ENCODERS.get(cls) or _ENCODERS_BY_NAME.get(f"{cls.__module__}.{cls.__qualname__}")
+        encoder = _ENCODERS.get(cls) or _ENCODERS_BY_NAME.get(
+            f"{cls.__module__}.{cls.__qualname__}"
+        )
         if encoder is not None:
             return _sized(_type_name(value), encoder(value))
     if isinstance(value, Promise):
@@ -116,9 +118,7 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     datetime.datetime: _moment,
     datetime.time: _moment,
     datetime.date: lambda value: value.isoformat().encode(),
-    datetime.timedelta: lambda value: (
-        f"{value.days} {value.seconds} {value.microseconds}".encode()
-    ),
+    datetime.timedelta: lambda value: f"{value.days} {value.seconds} {value.microseconds}".encode(),
     tuple: lambda value: _sequence("tuple", tuple.__iter__(value)),
     list: lambda value: _sequence("list", list.__iter__(value)),
     dict: lambda value: _sequence("dict", [part for item in dict.items(value) for part in item]),
@@ -146,4 +146,3 @@ _ENCODERS_BY_NAME: dict[str, Callable[[Any], bytes]] = {
     ),
     "django.contrib.gis.db.backends.base.adapter.WKTAdapter": _contents("wkt", "srid"),
 }
-

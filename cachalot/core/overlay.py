@@ -138,9 +138,7 @@ class Overlay:
             self._bytes = 0
             self.touch(undone)
             return undone
-        undone = frozenset(
-            table for level in self.levels[position:] for table in level.versions
-        )
+        undone = frozenset(table for level in self.levels[position:] for table in level.versions)
         for level in self.levels[position:]:
             for key in list(level.entries):
                 self._drop(level, key)

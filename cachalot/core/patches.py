@@ -204,7 +204,9 @@ def _rolled_back(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _autocommitted(original: Callable[..., Any]) -> Callable[..., Any]:
-    def set_autocommit(self: BaseDatabaseWrapper, autocommit: bool, *args: Any, **kwargs: Any) -> Any:
+    def set_autocommit(
+        self: BaseDatabaseWrapper, autocommit: bool, *args: Any, **kwargs: Any
+    ) -> Any:
         # Turning autocommit on commits what is open on SQLite and MySQL.
         if not autocommit or self.in_atomic_block or state_of(self).overlay is None:
             return original(self, autocommit, *args, **kwargs)

@@ -160,7 +160,9 @@ def _look_up(
         return None, None
     names = tuple(sorted(tables))
     overlay = state.transaction() if state.is_in_transaction() else None
-    private: tuple[str | None, ...] = (None,) * len(names) if overlay is None else overlay.versions(names)
+    private: tuple[str | None, ...] = (
+        (None,) * len(names) if overlay is None else overlay.versions(names)
+    )
     nonces: tuple[str, ...] | None = None
     payload: bytes | None = None
     if scope is Scope.SHARED:

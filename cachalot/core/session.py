@@ -152,7 +152,13 @@ class Session:
         self._put("unknown", False, secrets.token_bytes(16))
 
     def _assign(
-        self, name: str, scope: str | None, value: str, params: Any, vendor: str, in_transaction: bool
+        self,
+        name: str,
+        scope: str | None,
+        value: str,
+        params: Any,
+        vendor: str,
+        in_transaction: bool,
     ) -> None:
         if name in _IRRELEVANT:
             return

@@ -125,11 +125,14 @@ def _code(sql: str, vendor: str) -> str:
 
 def names_after_keywords(sql: str) -> frozenset[str]:
     """Return the canonical names after FROM, JOIN, INTO, UPDATE, TABLE and their like."""
-    return frozenset(
-        canonical(name)
-        for names in _NAMES_AFTER_KEYWORD.findall(sql)
-        for name in _SEPARATE_NAME.findall(names)
-    ) - _NO_NAMES
+    return (
+        frozenset(
+            canonical(name)
+            for names in _NAMES_AFTER_KEYWORD.findall(sql)
+            for name in _SEPARATE_NAME.findall(names)
+        )
+        - _NO_NAMES
+    )
 
 
 def words_of(sql: str) -> frozenset[str]:
@@ -245,7 +248,9 @@ _VOLATILE_KEYWORDS = frozenset(
 )
 _FUNCTION = re.compile(r'([\w$]+)["`\]]?\s*\(')
 _LOCK = re.compile(r"\bFOR\s+(?:UPDATE|NO\s+KEY|SHARE|KEY\s+SHARE)\b|\bLOCK\s+IN\s+SHARE\b", re.I)
-_SERVER_STATE = re.compile(r"pg_(?:try_)?advisory_\w+|pg_export_snapshot|pg_logical_\w+|pg_stat_\w+")
+_SERVER_STATE = re.compile(
+    r"pg_(?:try_)?advisory_\w+|pg_export_snapshot|pg_logical_\w+|pg_stat_\w+"
+)
 _NEXT_VALUE = re.compile(r"\b(?:NEXT|PREVIOUS)\s+VALUE\s+FOR\b", re.IGNORECASE)
 # MySQL's user and system variables. PostgreSQL's operators (@>, <@, @@) stand after white space or
 # a quote and before none of these letters without a space.
@@ -260,7 +265,9 @@ _SQLITE_TIME_FUNCTIONS = frozenset(
 _SQLITE_CLOCK = re.compile(
     r"\b(?:date|time|datetime|julianday|unixepoch)\s*\(\s*\)|\bstrftime\s*\(\s*(?:%s)?\s*\)", re.I
 )
-_TIME_CAST = re.compile(r"::\s*(?:timestamp|date|time|abstime)|\bAS\s+(?:timestamp|date|time)", re.I)
+_TIME_CAST = re.compile(
+    r"::\s*(?:timestamp|date|time|abstime)|\bAS\s+(?:timestamp|date|time)", re.I
+)
 _SELECT = re.compile(r"\bSELECT\b|\bTABLE\b", re.IGNORECASE)
 
 

@@ -95,9 +95,7 @@ class Store:
         """Return the nonces now valid, as ``read()`` does."""
         return self._nonces(version_keys, self.cache.get_many(version_keys))
 
-    def _nonces(
-        self, version_keys: Sequence[str], found: dict[str, Any]
-    ) -> tuple[str, ...] | None:
+    def _nonces(self, version_keys: Sequence[str], found: dict[str, Any]) -> tuple[str, ...] | None:
         if len(found) < len(version_keys):
             found = self._add_missing(version_keys, found)
         nonces = []

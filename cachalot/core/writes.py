@@ -199,9 +199,7 @@ def _text_of(sql: object, connection: BaseDatabaseWrapper) -> str:
     return str(sql)
 
 
-def _write_raw(
-    connection: BaseDatabaseWrapper, statement: Statement, run: Callable[[], T]
-) -> T:
+def _write_raw(connection: BaseDatabaseWrapper, statement: Statement, run: Callable[[], T]) -> T:
     if not cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run()
     with writing(
