@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections
 from django.test import TransactionTestCase
 from django.test.utils import CaptureQueriesContext
@@ -26,6 +28,13 @@ def count_queries(read: Callable[[], T], using: str = "default") -> tuple[T, int
     return result, len(queries)
 
 
+def close_connections() -> None:
+    """Close what this thread has opened to databases and caches."""
+    connections.close_all()
+    for cache in caches.all(initialized_only=True):
+        cache.close()
+
+
 def in_thread(function: Callable[[], T], timeout: float = 30) -> T:
     """Run ``function`` in another thread, on database connections of its own."""
     outcome: list[Any] = []
@@ -36,7 +45,7 @@ def in_thread(function: Callable[[], T], timeout: float = 30) -> T:
         except BaseException as error:
             outcome.append((None, error))
         finally:
-            connections.close_all()
+            close_connections()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -106,6 +115,10 @@ class CacheTestCase(TransactionTestCase):
         for _ in range(3):
             _, ran = count_queries(read)
             self.assertEqual(ran, 1, "queries on a read that must not be cached")
+
+    def uses_locmem(self) -> bool:
+        """Whether another process has a cache of its own."""
+        return isinstance(caches["default"], LocMemCache)
 
     def assertFresh(self, read: Callable[[], T], result: T) -> None:
         with cachalot_disabled():

@@ -7,13 +7,13 @@ import datetime
 from decimal import Decimal
 
 from asgiref.sync import sync_to_async
-from django.db import connection, connections
+from django.db import connection
 from django.db.models import Avg, Count, Exists, F, OuterRef, Prefetch, Q, Subquery, Window
 from django.db.models.functions import RowNumber, Upper
 
 from cachalot.api import invalidate
 from tests.library.models import Author, Book, Novel, Paperback, Review, Tag
-from tests.support import CacheTestCase, count_queries
+from tests.support import CacheTestCase, close_connections, count_queries
 
 
 class ReadTests(CacheTestCase):
@@ -164,7 +164,7 @@ class ReadTests(CacheTestCase):
             try:
                 return await read(), await read()
             finally:
-                await sync_to_async(connections.close_all)()
+                await sync_to_async(close_connections)()
 
         first, second = asyncio.run(twice())
         self.assertEqual(first, second)

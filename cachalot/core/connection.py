@@ -56,6 +56,10 @@ class State:
         self.is_covered = False
         #: Whether a raw BEGIN has opened a transaction that Django knows nothing of.
         self.has_raw_transaction = False
+        #: Whether ``Atomic`` has opened the transaction, and will turn autocommit on after it.
+        self.is_managed = False
+        #: Tables that were committed and whose signal waits for autocommit.
+        self.unannounced: frozenset[str] = frozenset()
         #: Whether nobody can tell if a transaction is open.
         self.is_lost = False
         #: Whether the open transaction has changed the catalogue.

@@ -205,12 +205,19 @@ def _rolled_back(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _autocommitted(original: Callable[..., Any]) -> Callable[..., Any]:
     def set_autocommit(
-        self: BaseDatabaseWrapper, autocommit: bool, *args: Any, **kwargs: Any
+        self: BaseDatabaseWrapper,
+        autocommit: bool,
+        force_begin_transaction_with_broken_autocommit: bool = False,
     ) -> Any:
-        # Turning autocommit on commits what is open on SQLite and MySQL.
-        if not autocommit or self.in_atomic_block or state_of(self).overlay is None:
-            return original(self, autocommit, *args, **kwargs)
-        return writes.commit(self, lambda: original(self, autocommit, *args, **kwargs))
+        def run() -> Any:
+            return original(self, autocommit, force_begin_transaction_with_broken_autocommit)
+
+        if self.in_atomic_block:
+            return run()  # it raises
+        # Atomic alone forces a BEGIN.
+        return writes.set_autocommit(
+            self, run, autocommit, by_atomic=force_begin_transaction_with_broken_autocommit
+        )
 
     return set_autocommit
 

@@ -274,8 +274,29 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     }
     state.end_transaction(is_rollback=False)
     publish(entries)
-    announce(connection.alias, dirty)
+    if state.is_managed:
+        # Until autocommit is on again, a query of a receiver would open another transaction.
+        state.unannounced |= dirty
+    else:
+        announce(connection.alias, dirty)
     return result
+
+
+def set_autocommit(
+    connection: BaseDatabaseWrapper, run: Callable[[], T], autocommit: bool, *, by_atomic: bool
+) -> T:
+    """Turn autocommit on or off. On SQLite and MySQL, turning it on commits what is open."""
+    state = state_of(connection)
+    if not autocommit:
+        result = run()
+        state.is_managed = by_atomic
+        return result
+    try:
+        return commit(connection, run) if state.overlay is not None else run()
+    finally:
+        unannounced, state.unannounced = state.unannounced, frozenset()
+        state.is_managed = False
+        announce(connection.alias, unannounced)
 
 
 def rollback(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
