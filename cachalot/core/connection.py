@@ -43,6 +43,8 @@ class State:
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
+        #: Grows with whatever may change what this connection sees.
+        self.changes = 0
         self.reset()
 
     def reset(self) -> None:
@@ -50,8 +52,6 @@ class State:
         self.overlay: Overlay | None = None
         #: Tables that an enclosing write outside a transaction has already marked pending.
         self.pending: frozenset[str] = frozenset()
-        #: Grows with whatever may change what this connection sees.
-        self.changes = 0
         #: Whether the statement about to run is the compiler's own, already accounted for.
         self.is_covered = False
         #: Whether a raw BEGIN has opened a transaction that Django knows nothing of.
@@ -71,7 +71,10 @@ class State:
         self._default_level: str | None = None
         self._scope: Scope | None = None
         self._session_values: dict[tuple[str, bool], bytes] | None = None
-        session_of(self._connection).clear()
+        session = session_of(self._connection)
+        if session.values:
+            session.clear()
+            self.changes += 1
 
     def is_in_transaction(self) -> bool:
         """Whether what this connection writes is invisible to others until a COMMIT."""

@@ -81,6 +81,8 @@ def read(
     ):
         with covered(connection):
             return execute(compiler, result_type, chunked_fetch, chunk_size)
+    # Connecting sets what belongs to the key: by init commands and connection_created receivers.
+    connection.ensure_connection()
     try:
         query = compile_query(compiler)
     except EmptyResultSet:

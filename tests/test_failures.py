@@ -1,0 +1,289 @@
+"""A cache that fails does not take the site down, and loses no invalidation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
+from django.db import DatabaseError, connection, transaction
+from django.test import override_settings
+
+from cachalot.api import get_last_invalidation, invalidate
+from cachalot.core import failures
+from cachalot.core.failures import REST_SECONDS, Guard, guard_of
+from cachalot.core.store import Store
+from tests.library.models import Author, Tag
+from tests.support import CacheTestCase, count_queries, in_thread
+
+
+class FaultyCache(LocMemCache):
+    """Fails at the calls whose numbers (from 1) are in ``fails_at``; None fails always."""
+
+    fails_at: set[int] | None = set()
+    calls = 0
+
+    def _call(self) -> None:
+        cls = type(self)
+        cls.calls += 1
+        if cls.fails_at is None or cls.calls in cls.fails_at:
+            raise ConnectionError("the cache is down")
+
+    def get_many(self, *args: Any, **kwargs: Any) -> Any:
+        self._call()
+        return super().get_many(*args, **kwargs)
+
+    def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        if key.endswith("probe"):
+            self._call()
+        return super().get(key, *args, **kwargs)
+
+    def add(self, *args: Any, **kwargs: Any) -> Any:
+        self._call()
+        return super().add(*args, **kwargs)
+
+    def set_many(self, *args: Any, **kwargs: Any) -> Any:
+        self._call()
+        return super().set_many(*args, **kwargs)
+
+
+def names() -> list[str]:
+    return sorted(Author.objects.values_list("name", flat=True))
+
+
+FAULTY = {
+    "default": {"BACKEND": "tests.test_failures.FaultyCache", "LOCATION": "faulty"},
+    "second": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "second"},
+}
+
+
+@override_settings(CACHES=FAULTY)
+class FailureTests(CacheTestCase):
+    def setUp(self) -> None:
+        self.now = 1000.0
+        patch = mock.patch.object(failures, "_guards", {"default": Guard("default", self.time)})
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.fail_at(set())
+        caches["default"].clear()
+        Author.objects.create(name="A")
+
+    def time(self) -> float:
+        return self.now
+
+    def fail_at(self, numbers: set[int] | None) -> None:
+        FaultyCache.fails_at = numbers
+        FaultyCache.calls = 0
+
+    def recover(self) -> None:
+        """The cache is well again, and has been left alone long enough."""
+        self.fail_at(set())
+        self.now += REST_SECONDS
+
+    def test_reads_go_to_the_database(self) -> None:
+        self.assertCached(names)
+        self.fail_at(None)
+        with self.assertLogs("cachalot", "WARNING") as logs:
+            for _ in range(3):
+                result, queries = count_queries(names)
+                self.assertEqual((result, queries), (["A"], 1))
+        self.assertEqual(len(logs.output), 1)
+        self.assertIn(
+            "The cache 'default' failed (ConnectionError: the cache is down)", logs.output[0]
+        )
+        # It was asked once and then left alone.
+        self.assertEqual(FaultyCache.calls, 1)
+        self.recover()
+        with self.assertLogs("cachalot", "WARNING") as logs:
+            self.assertHits(names)
+        self.assertIn("answers again", logs.output[0])
+
+    def test_a_write_that_could_not_invalidate_is_made_up_for_before_the_next_read(self) -> None:
+        self.assertCached(names)
+        self.fail_at(None)
+        Author.objects.create(name="B")
+        self.assertEqual(names(), ["A", "B"])
+        self.recover()
+        self.assertEqual(self.assertMisses(names), ["A", "B"])
+        self.assertHits(names)
+
+    def scenarios(self) -> dict[str, Callable[[], None]]:
+        def autocommit() -> None:
+            Author.objects.create(name="B")
+
+        def in_transaction() -> None:
+            with transaction.atomic():
+                list(Tag.objects.all())
+                Author.objects.create(name="B")
+                names()
+
+        def raw() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("INSERT INTO library_author (name) VALUES ('B')")
+
+        def by_hand() -> None:
+            with connection.execute_wrapper(lambda execute, *args: execute(*args)):
+                Author.objects.bulk_create([Author(name="B")])
+            invalidate(Author)
+
+        return {
+            "autocommit": autocommit,
+            "transaction": in_transaction,
+            "raw": raw,
+            "by hand": by_hand,
+        }
+
+    def test_failing_at_any_one_call_is_never_seen_by_anybody(self) -> None:
+        for name, write in self.scenarios().items():
+            for number in range(1, 9):
+                with self.subTest(name, fails_at=number):
+                    Author.objects.all().delete()
+                    Author.objects.create(name="A")
+                    self.assertEqual(names(), ["A"])
+                    self.assertEqual(in_thread(names), ["A"])
+                    self.fail_at({number})
+                    write()
+                    self.assertEqual(names(), ["A", "B"])
+                    self.assertEqual(in_thread(names), ["A", "B"])
+                    self.recover()
+                    self.assertEqual(names(), ["A", "B"])
+                    self.assertEqual(in_thread(names), ["A", "B"])
+                    self.assertHits(names)
+
+    def test_failing_from_any_call_on(self) -> None:
+        for name, write in self.scenarios().items():
+            for number in range(1, 9):
+                with self.subTest(name, fails_from=number):
+                    Author.objects.all().delete()
+                    Author.objects.create(name="A")
+                    self.assertEqual(names(), ["A"])
+                    self.fail_at(set(range(number, 1000)))
+                    write()
+                    self.assertEqual(names(), ["A", "B"])
+                    self.recover()
+                    self.assertEqual(names(), ["A", "B"])
+                    self.assertCachedNow()
+
+    def assertCachedNow(self) -> None:
+        names()
+        self.assertHits(names)
+
+    @override_settings(CACHALOT_CACHE_ERRORS="raise")
+    def test_raise_refuses_a_write_whose_pending_mark_cannot_be_set(self) -> None:
+        self.assertCached(names)
+        self.fail_at(None)
+        with self.assertRaisesMessage(DatabaseError, "Nothing was written, because the cache"):
+            Author.objects.create(name="B")
+        with self.assertRaisesMessage(DatabaseError, "CACHALOT_CACHE_ERRORS is 'raise'"):
+            with transaction.atomic():
+                Author.objects.create(name="B")
+        with self.assertRaisesMessage(ConnectionError, "the cache is down"):
+            names()
+        self.recover()
+        self.assertEqual(names(), ["A"])
+        Author.objects.create(name="C")
+        self.assertEqual(names(), ["A", "C"])
+
+    @override_settings(CACHALOT_CACHE_ERRORS="raise")
+    def test_raise_raises_nothing_after_a_commit(self) -> None:
+        self.assertCached(names)
+        self.fail_at({2})  # the new versions
+        with transaction.atomic():
+            Author.objects.create(name="B")
+        self.fail_at({3})  # the same, after what is owed was settled
+        Author.objects.create(name="C")
+        self.fail_at(set())
+        self.assertEqual(names(), ["A", "B", "C"])
+
+    def test_failed_keys_of_set_many_are_a_failure(self) -> None:
+        self.assertCached(names)
+        with mock.patch.object(FaultyCache, "set_many", lambda self, data, timeout: list(data)):
+            Author.objects.create(name="B")
+            self.assertEqual(names(), ["A", "B"])
+        self.recover()
+        self.assertEqual(names(), ["A", "B"])
+        self.assertCachedNow()
+
+    def test_an_entry_that_the_cache_refuses_is_lost_and_nothing_else(self) -> None:
+        with mock.patch.object(Store, "put", side_effect=ValueError("too large")):
+            self.assertNeverCached(names)
+        self.assertCached(names)
+
+    def test_a_result_that_cannot_be_pickled_is_not_stored(self) -> None:
+        with mock.patch("cachalot.core.reads.pack", side_effect=TypeError("no")):
+            self.assertNeverCached(names)
+        self.assertCached(names)
+
+    def test_a_result_too_large_is_not_stored(self) -> None:
+        with mock.patch("cachalot.core.reads.MAX_ENTRY_BYTES", 10):
+            self.assertNeverCached(names)
+
+    def test_the_last_invalidation_is_now_while_the_cache_does_not_answer(self) -> None:
+        before = get_last_invalidation(Author)
+        self.assertEqual(get_last_invalidation(Author), before)
+        self.fail_at(None)
+        first, second = get_last_invalidation(Author), get_last_invalidation(Author)
+        self.assertLess(before, first)
+        self.assertLess(first, second)
+
+    def test_what_is_owed_is_settled_before_the_process_ends(self) -> None:
+        self.assertCached(names)
+        self.fail_at(None)
+        Author.objects.create(name="B")
+        self.fail_at(set())
+        failures.settle_before_exit()
+        self.recover()
+        self.assertEqual(self.assertMisses(names), ["A", "B"])
+
+    def test_what_stays_owed_at_the_end_is_said(self) -> None:
+        self.fail_at(None)
+        Author.objects.create(name="B")
+        with self.assertLogs("cachalot", "ERROR") as logs:
+            failures.settle_before_exit()
+        self.assertIn("manage.py invalidate_cachalot", logs.output[0])
+
+    def test_a_debt_renewed_by_one_thread_and_made_again_by_another_stays(self) -> None:
+        guard, store = guard_of("default"), Store(caches["default"])
+        guard.owe(["k"])
+
+        def owe_again(keys: object) -> None:
+            guard.owe(["k"])
+
+        with mock.patch.object(store, "renew", owe_again):
+            guard.is_usable(store)
+        self.assertEqual(list(guard._owed), ["k"])
+
+    @override_settings(
+        CACHES={
+            **FAULTY,
+            "default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
+        }
+    )
+    def test_a_cache_that_keeps_nothing(self) -> None:
+        self.assertNeverCached(names)
+        Author.objects.create(name="B")
+        self.assertNeverCached(names)
+        self.assertLess(get_last_invalidation(Author), get_last_invalidation(Author))
+
+    @override_settings(CACHALOT_CACHE="missing")
+    def test_a_cache_that_is_not_configured(self) -> None:
+        self.assertNeverCached(names)
+        with transaction.atomic():
+            Author.objects.create(name="B")
+        self.assertEqual(names(), ["A", "B"])
+
+    @override_settings(
+        CACHES={
+            **FAULTY,
+            "default": {
+                "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+                "LOCATION": "cache_table",
+            },
+        }
+    )
+    def test_a_cache_in_the_database_is_not_used(self) -> None:
+        self.assertNeverCached(names)
+        Author.objects.create(name="B")
+        self.assertEqual(names(), ["A", "B"])
