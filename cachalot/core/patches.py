@@ -8,7 +8,7 @@ at all around COMMIT before ``on_commit()``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
@@ -23,11 +23,10 @@ from django.db.models.sql.compiler import (
 )
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
-from cachalot.core import reads, writes
+from cachalot.core import reads, switch, writes
 from cachalot.core.compiled import current
 from cachalot.core.connection import state_of
 from cachalot.core.names import canonical
-from cachalot.core.switch import is_reevaluating
 
 _WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
 
@@ -60,8 +59,10 @@ def install() -> None:
     _patch(BaseDatabaseWrapper, "rollback", _rolled_back)
     _patch(BaseDatabaseWrapper, "set_autocommit", _autocommitted)
     _patch(BaseDatabaseWrapper, "close", _closed)
-    # Whatever of QuerySet looks at the rows it has kept.
-    for name in ("_fetch_all", "__getitem__", "count", "contains", "exists"):
+    _patch(QuerySet, "_fetch_all", _evaluating)
+    _patch(QuerySet, "__iter__", _reevaluating_iteration)
+    # Whatever else of QuerySet looks at the rows it has kept.
+    for name in ("__len__", "__bool__", "__getitem__", "__aiter__", "count", "contains", "exists"):
         _patch(QuerySet, name, _reevaluating)
 
 
@@ -104,14 +105,49 @@ def _cached_or_written(original: Callable[..., Any]) -> Callable[..., Any]:
     return execute_sql
 
 
+def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
+    def _fetch_all(self: QuerySet[Any]) -> None:
+        # Prefetching goes through its own querysets more than once, and relies on finding the
+        # same instances there.
+        with switch.evaluating_once():
+            original(self)
+
+    return _fetch_all
+
+
 def _reevaluating(original: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
-        if is_reevaluating() and self._result_cache is not None:
-            self._result_cache = None
-            self._prefetch_done = False
+        if switch.is_reevaluating():
+            _forget_rows(self)
         return original(self, *args, **kwargs)
 
     return method
+
+
+def _reevaluating_iteration(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __iter__(self: QuerySet[Any]) -> Iterator[Any]:
+        if not switch.is_reevaluating():
+            return original(self)
+        _forget_rows(self)
+        rows = original(self)
+        # list() asks for the length between iter() and next(): that is no second use.
+        self._cachalot_has_new_rows = True
+        return _iterating(self, rows)
+
+    return __iter__
+
+
+def _iterating(queryset: QuerySet[Any], rows: Iterator[Any]) -> Iterator[Any]:
+    queryset._cachalot_has_new_rows = False
+    yield from rows
+
+
+def _forget_rows(queryset: QuerySet[Any]) -> None:
+    if getattr(queryset, "_cachalot_has_new_rows", False):
+        queryset._cachalot_has_new_rows = False
+    elif queryset._result_cache is not None:
+        queryset._result_cache = None
+        queryset._prefetch_done = False
 
 
 # Writes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -39,6 +41,20 @@ def is_enabled() -> bool:
     """Whether reads may be cached in this context."""
     force = _innermost.get()
     return bool(cachalot_settings.CACHALOT_ENABLED) if force is None else force.is_enabled
+
+
+@contextmanager
+def evaluating_once() -> Iterator[None]:
+    """Let querysets keep their rows in the body, whatever is in force around it."""
+    force = _innermost.get()
+    if force is None or not force.reevaluates:
+        yield
+        return
+    enter(is_enabled=force.is_enabled)
+    try:
+        yield
+    finally:
+        leave()
 
 
 def is_reevaluating() -> bool:

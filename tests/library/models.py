@@ -67,3 +67,19 @@ class BookSummary(models.Model):
     class Meta:
         managed = False
         db_table = "library_summary"
+
+
+class Shelf(models.Model):
+    label = models.CharField(max_length=50)
+
+
+if hasattr(models, "DB_CASCADE"):  # Django 6.1
+
+    class Placement(models.Model):
+        shelf = models.ForeignKey(Shelf, models.DB_CASCADE)
+
+    class Label(models.Model):
+        placement = models.ForeignKey(Placement, models.DB_SET_NULL, null=True)
+
+else:
+    Placement = Label = None

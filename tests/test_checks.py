@@ -1,0 +1,448 @@
+"""The system checks report what is configured wrongly, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+from django.conf import settings
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.checks import CheckMessage, run_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import connections
+from django.test import SimpleTestCase, override_settings
+
+from cachalot.checks import MESSAGES
+from cachalot.settings import (
+    DEFAULTS,
+    SUPPORTED_CACHE_BACKENDS,
+    SUPPORTED_DATABASE_ENGINES,
+    cachalot_settings,
+)
+
+LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
+REDIS = "django.core.cache.backends.redis.RedisCache"
+
+
+class UnknownCache(BaseCache):
+    def __init__(self, location: object, params: dict[str, Any]) -> None:
+        super().__init__(params)
+
+
+class WrappedCache(LocMemCache):
+    """What packages do that add metrics, for instance."""
+
+
+class UndrivenCache(UnknownCache):
+    def __init__(self, location: object, params: dict[str, Any]) -> None:
+        raise ImportError("No module named 'a_driver'")
+
+
+class ExportedCache(UnknownCache):
+    __module__ = "project.caches.backend"
+
+
+# Stand-ins under the names of packages that need not be installed.
+
+
+class DjangoRedis(UnknownCache):
+    __module__, __qualname__ = "django_redis.cache", "RedisCache"
+
+
+class Pymemcache(UnknownCache):
+    __module__, __qualname__ = "django.core.cache.backends.memcached", "PyMemcacheCache"
+
+
+class SentinelClient:
+    __module__ = "django_redis.client.sentinel"
+
+
+class ShardClient:
+    __module__ = "django_redis.client.sharded"
+
+
+class OwnShardClient(ShardClient):
+    __module__ = "project.redis"
+
+
+def generate_key(*args: object) -> str:
+    return "key"
+
+
+@contextmanager
+def databases(**engines: str) -> Iterator[None]:
+    """Have databases of these engines, under aliases that the suite does not use."""
+    configured = {
+        alias: {**connections.settings["default"], "ENGINE": engine}
+        for alias, engine in engines.items()
+    }
+    with mock.patch.dict(connections.settings, configured, clear=True):
+        try:
+            yield
+        finally:
+            for alias in engines:
+                if hasattr(connections._connections, alias):
+                    del connections[alias]
+
+
+@contextmanager
+def engine_of_vendor(vendor: str) -> Iterator[str]:
+    """Give the path of an engine that is known by its vendor alone."""
+    package, module = ModuleType("wrapping"), ModuleType("wrapping.base")
+    module.DatabaseWrapper = type(  # type: ignore[attr-defined]
+        "DatabaseWrapper", (type(connections["other"]),), {"vendor": vendor}
+    )
+    sys.modules.update({"wrapping": package, "wrapping.base": module})
+    try:
+        yield "wrapping"
+    finally:
+        del sys.modules["wrapping"], sys.modules["wrapping.base"]
+
+
+def in_cache(backend: str, **config: Any) -> dict[str, Any]:
+    """Return the settings that put the results into a cache of this backend."""
+    return {
+        "CACHALOT_CACHE": "results",
+        "CACHES": {**settings.CACHES, "results": {"BACKEND": backend, **config}},
+    }
+
+
+class CheckTestCase(SimpleTestCase):
+    def report(self, **overrides: Any) -> list[CheckMessage]:
+        with override_settings(**overrides):
+            return run_checks(tags=["cachalot"])
+
+    def assertReports(self, message_id: str | None, **overrides: Any) -> CheckMessage | None:
+        """The settings get one message of this id, or none at all if it is None."""
+        messages = self.report(**overrides)
+        expected = [] if message_id is None else [f"cachalot.{message_id}"]
+        self.assertEqual([message.id for message in messages], expected, messages)
+        return messages[0] if messages else None
+
+    def assertSays(self, text: str, message_id: str, **overrides: Any) -> None:
+        message = self.assertReports(message_id, **overrides)
+        assert message is not None
+        self.assertIn(text, f"{message.msg} {message.hint}")
+
+
+class DatabaseCheckTests(CheckTestCase):
+    def test_the_databases_of_the_suite_are_supported(self) -> None:
+        self.assertReports(None)
+        for aliases in (["default"], ("default", "other"), {"mirror"}, frozenset({"other"})):
+            with self.subTest(aliases):
+                self.assertReports(None, CACHALOT_DATABASES=aliases)
+
+    def test_no_supported_database_is_a_warning(self) -> None:
+        with databases(only="django.db.backends.dummy"):
+            self.assertSays("'django.db.backends.dummy'. Nothing is cached.", "W002")
+            self.assertReports(None, CACHALOT_USE_UNSUPPORTED_DATABASE=True)
+            self.assertReports(
+                None, CACHALOT_ADDITIONAL_SUPPORTED_DATABASES=["django.db.backends.dummy"]
+            )
+
+    def test_one_supported_database_is_enough(self) -> None:
+        with databases(first="django.db.backends.dummy", second="django.db.backends.sqlite3"):
+            self.assertReports(None)
+
+    def test_an_unsupported_engine_that_is_named_is_a_warning(self) -> None:
+        with databases(good="django.db.backends.sqlite3", odd="django.db.backends.dummy"):
+            self.assertReports(None, CACHALOT_DATABASES=["good"])
+            self.assertSays(
+                "'odd', whose engine 'django.db.backends.dummy' is not supported.",
+                "W003",
+                CACHALOT_DATABASES=["good", "odd"],
+            )
+            for silent in (
+                {"CACHALOT_USE_UNSUPPORTED_DATABASE": True},
+                {"CACHALOT_ADDITIONAL_SUPPORTED_DATABASES": ("django.db.backends.dummy",)},
+            ):
+                self.assertReports(None, CACHALOT_DATABASES=["odd"], **silent)
+
+    def test_a_wrapped_engine_counts_by_what_it_wraps(self) -> None:
+        for vendor, message_id in (("sqlite", None), ("postgresql", None), ("oracle", "W003")):
+            with self.subTest(vendor), engine_of_vendor(vendor) as engine, databases(it=engine):
+                self.assertReports(message_id, CACHALOT_DATABASES=["it"])
+
+    def test_engines_may_be_added_and_removed(self) -> None:
+        dummy, sqlite = "django.db.backends.dummy", "django.db.backends.sqlite3"
+        with databases(odd=dummy, good=sqlite):
+            with mock.patch.object(sys.modules["cachalot.settings"], "_VENDORS", {sqlite: "x"}):
+                SUPPORTED_DATABASE_ENGINES.add(dummy)
+                SUPPORTED_DATABASE_ENGINES.remove(sqlite)
+                try:
+                    self.assertReports(None, CACHALOT_DATABASES=["odd"])
+                    self.assertReports("W003", CACHALOT_DATABASES=["good"])
+                finally:
+                    SUPPORTED_DATABASE_ENGINES.remove(dummy)
+                    SUPPORTED_DATABASE_ENGINES.add(sqlite)
+
+    def test_a_missing_driver_is_left_to_django(self) -> None:
+        with databases(only="no_such.engine"):
+            with self.assertLogs("cachalot", "DEBUG") as logs:
+                self.assertReports(None)
+                self.assertReports(None, CACHALOT_DATABASES=["only"])
+        self.assertIn("'no_such.engine' could not be checked", logs.output[0])
+
+    def test_an_empty_collection_is_a_warning(self) -> None:
+        for empty in ([], (), set(), frozenset()):
+            with self.subTest(empty):
+                self.assertSays(repr(empty), "W004", CACHALOT_DATABASES=empty)
+
+    def test_an_unknown_alias_is_an_error(self) -> None:
+        self.assertSays(
+            "names 'defualt', which is no alias in DATABASES. Did you mean 'default'? DATABASES "
+            "has 'default', 'mirror', 'other'.",
+            "E001",
+            CACHALOT_DATABASES=["default", "defualt"],
+        )
+        self.assertSays("names ['default'],", "E001", CACHALOT_DATABASES=[["default"]])
+
+    def test_a_wrong_type_is_an_error(self) -> None:
+        for value in ("default", "", None, True, 1, {"default": True}, b"supported_only"):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E002", CACHALOT_DATABASES=value)
+
+
+class CacheCheckTests(CheckTestCase):
+    def test_a_backend_that_nobody_knows_is_a_warning(self) -> None:
+        backend = "tests.test_checks.UnknownCache"
+        self.assertSays(
+            f"is 'results', whose backend '{backend}' is not known", "W001", **in_cache(backend)
+        )
+
+    def test_a_backend_may_be_added_and_removed(self) -> None:
+        backend = "tests.test_checks.UnknownCache"
+        SUPPORTED_CACHE_BACKENDS.add(backend)
+        SUPPORTED_CACHE_BACKENDS.remove(LOCMEM)
+        try:
+            self.assertReports(None, **in_cache(backend))
+            self.assertReports("W001", **in_cache(LOCMEM))
+        finally:
+            SUPPORTED_CACHE_BACKENDS.remove(backend)
+            SUPPORTED_CACHE_BACKENDS.add(LOCMEM)
+
+    def test_a_backend_counts_under_the_path_it_is_configured_by(self) -> None:
+        backend = "tests.test_checks.ExportedCache"
+        self.assertReports("W001", **in_cache(backend))
+        SUPPORTED_CACHE_BACKENDS.add(backend)
+        try:
+            self.assertReports(None, **in_cache(backend))
+        finally:
+            SUPPORTED_CACHE_BACKENDS.remove(backend)
+
+    def test_a_subclass_of_a_known_backend_is_suitable(self) -> None:
+        self.assertReports(None, **in_cache("tests.test_checks.WrappedCache"))
+
+    def test_the_dummy_cache_is_suitable(self) -> None:
+        self.assertReports(None, **in_cache("django.core.cache.backends.dummy.DummyCache"))
+
+    def test_other_caches_are_not_checked(self) -> None:
+        self.assertReports(
+            None, **{**in_cache("tests.test_checks.UnknownCache"), "CACHALOT_CACHE": "default"}
+        )
+
+    def test_a_cache_in_the_database_is_a_warning(self) -> None:
+        backend = "django.core.cache.backends.db.DatabaseCache"
+        self.assertSays(
+            f"'{backend}' keeps its values in the database. Nothing is cached.",
+            "W005",
+            **in_cache(backend, LOCATION="cache_table"),
+        )
+
+    def test_an_unknown_alias_is_an_error(self) -> None:
+        self.assertSays(
+            "CACHALOT_CACHE is 'secondd', which is no alias in CACHES. Did you mean 'second'? "
+            "CACHES has 'default', 'second'.",
+            "E003",
+            CACHALOT_CACHE="secondd",
+        )
+        for value in (None, ["default"], ""):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E003", CACHALOT_CACHE=value)
+
+    def test_a_cache_that_cannot_be_created_is_an_error(self) -> None:
+        for backend, reason in (
+            ("tests.test_checks.UndrivenCache", "ImportError: No module named 'a_driver'"),
+            ("tests.test_checks.NoSuchCache", "InvalidCacheBackendError"),
+        ):
+            with self.subTest(backend):
+                self.assertSays(reason, "E004", **in_cache(backend))
+
+    def test_a_cache_that_hides_its_failures_is_a_warning(self) -> None:
+        django_redis = "tests.test_checks.DjangoRedis"
+        pymemcache = "tests.test_checks.Pymemcache"
+        ignored = {"IGNORE_EXCEPTIONS": True}
+        self.assertSays(
+            "its option 'IGNORE_EXCEPTIONS' is True",
+            "W007",
+            **in_cache(django_redis, OPTIONS=ignored),
+        )
+        self.assertSays(
+            "DJANGO_REDIS_IGNORE_EXCEPTIONS is True",
+            "W007",
+            DJANGO_REDIS_IGNORE_EXCEPTIONS=True,
+            **in_cache(django_redis),
+        )
+        self.assertSays(
+            "its option 'ignore_exc' is True",
+            "W007",
+            **in_cache(pymemcache, OPTIONS={"ignore_exc": True}),
+        )
+        self.assertReports(
+            None,
+            DJANGO_REDIS_IGNORE_EXCEPTIONS=True,
+            **in_cache(django_redis, OPTIONS={"IGNORE_EXCEPTIONS": False}),
+        )
+        self.assertReports(None, DJANGO_REDIS_IGNORE_EXCEPTIONS=True, **in_cache(pymemcache))
+        self.assertReports(None, **in_cache(LOCMEM, OPTIONS=ignored))
+
+    def test_a_redis_cache_with_replicas_is_a_warning(self) -> None:
+        one, two = "redis://127.0.0.1:1", "redis://127.0.0.1:2"
+        django_redis = "tests.test_checks.DjangoRedis"
+        for location in ([one, two], (one, two), f"{one};{two}", f"{one},{two}"):
+            for backend in (REDIS, django_redis):
+                with self.subTest(backend, location=location):
+                    self.assertSays(repr(location), "W008", **in_cache(backend, LOCATION=location))
+        for location in (one, [one], ""):
+            for backend in (REDIS, django_redis):
+                with self.subTest(backend, location=location):
+                    self.assertReports(None, **in_cache(backend, LOCATION=location))
+        self.assertReports(None, **in_cache(LOCMEM, LOCATION=f"{one},{two}"))
+
+    def test_the_client_of_django_redis_tells_what_its_servers_are(self) -> None:
+        one, two = "redis://127.0.0.1:1", "redis://127.0.0.1:2"
+        for client, location, message_id in (
+            ("SentinelClient", one, "W008"),
+            ("ShardClient", [one, two], None),
+            ("OwnShardClient", [one, two], None),
+        ):
+            with self.subTest(client):
+                options = {"CLIENT_CLASS": f"tests.test_checks.{client}"}
+                self.assertReports(
+                    message_id,
+                    **in_cache("tests.test_checks.DjangoRedis", LOCATION=location, OPTIONS=options),
+                )
+
+
+class ValueCheckTests(CheckTestCase):
+    def test_every_setting_is_checked(self) -> None:
+        for name in DEFAULTS:
+            with self.subTest(name):
+                messages = self.report(**{name: object()})
+                self.assertEqual(len(messages), 1, messages)
+                self.assertIn(f"{name} is <object object", messages[0].msg)
+                self.assertIs(messages[0].is_serious(), True)
+
+    def test_every_default_is_right(self) -> None:
+        self.assertReports(None, **DEFAULTS)
+
+    def test_a_switch_is_on_or_off(self) -> None:
+        for value in ("False", "", None, 2, []):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E005", CACHALOT_ENABLED=value)
+        for value in (True, False, 0, 1):
+            self.assertReports(None, CACHALOT_INVALIDATE_RAW=value)
+
+    def test_a_timeout_is_none_or_a_number_of_seconds(self) -> None:
+        for value in ("60", True, -1, float("nan"), float("inf"), [60]):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E006", CACHALOT_TIMEOUT=value)
+        for value in (None, 0, 60, 0.5):
+            self.assertReports(None, CACHALOT_TIMEOUT=value)
+
+    def test_several_names_are_a_collection_of_strings(self) -> None:
+        names = [name for name in DEFAULTS if name.endswith(("_TABLES", "_APPS", "_DATABASES"))]
+        names = [n for n in names if n not in ("CACHALOT_DEPENDENT_TABLES", "CACHALOT_DATABASES")]
+        self.assertEqual(len(names), 6)
+        for name in names:
+            for value in ("auth", None, ["auth", 1], [""], {"auth": 1}, iter(["auth"])):
+                with self.subTest(name, value=value):
+                    self.assertSays(f"{name} is {value!r}", "E007", **{name: value})
+            for value in (["auth"], ("auth",), {"auth"}, frozenset({"auth"}), []):
+                with self.subTest(name, value=value):
+                    self.assertReports(None, **{name: value})
+
+    def test_tables_outside_django_may_be_named(self) -> None:
+        for name in ("UNCACHABLE", "ONLY_CACHABLE", "ADDITIONAL"):
+            self.assertReports(None, **{f"CACHALOT_{name}_TABLES": ["legacy.orders"]})
+
+    def test_dependent_tables_are_a_map(self) -> None:
+        for value in (None, ["a"], {"a": "b"}, {"a": [1]}, {1: ["a"]}, {"a": None}):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E008", CACHALOT_DEPENDENT_TABLES=value)
+        self.assertReports(None, CACHALOT_DEPENDENT_TABLES={"a": ["b"], "b": ("c", "d")})
+
+    def test_a_key_generator_can_be_called(self) -> None:
+        for value, reason in (
+            ("tests.test_checks.no_such_function", "(ImportError: "),
+            ("no_such_package.function", "(ModuleNotFoundError: "),
+            ("function", "(ImportError: "),
+            ("tests.test_checks.LOCMEM", "nor the path of one."),
+            (None, "nor the path of one."),
+        ):
+            for name in ("CACHALOT_QUERY_KEYGEN", "CACHALOT_TABLE_KEYGEN"):
+                with self.subTest(name, value=value):
+                    self.assertSays(reason, "E009", **{name: value})
+        for value in ("tests.test_checks.generate_key", generate_key):
+            self.assertReports(None, CACHALOT_QUERY_KEYGEN=value)
+
+    def test_cache_errors_are_bypassed_or_raised(self) -> None:
+        for value in ("ignore", None, True, ["raise"]):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E010", CACHALOT_CACHE_ERRORS=value)
+        self.assertReports(None, CACHALOT_CACHE_ERRORS="raise")
+
+    def test_an_app_that_is_not_installed_is_an_error(self) -> None:
+        for name in ("CACHALOT_UNCACHABLE_APPS", "CACHALOT_ONLY_CACHABLE_APPS"):
+            self.assertSays(f"{name} names 'shop', which", "E011", **{name: ["auth", "shop"]})
+        self.assertSays(
+            "Did you mean 'auth'?", "E011", CACHALOT_UNCACHABLE_APPS=["django.contrib.auth"]
+        )
+
+    def test_a_misspelt_setting_is_a_warning(self) -> None:
+        self.assertSays(
+            "CACHALOT_TIMOUT is 60, but is not a cachalot setting. It has no effect. Did you mean "
+            "'CACHALOT_TIMEOUT'? The settings are CACHALOT_ENABLED, ",
+            "W006",
+            CACHALOT_TIMOUT=60,
+        )
+        self.assertReports(None, CACHALOTTIMEOUT=60, cachalot_timeout=60)
+
+    def test_several_faults_are_all_reported(self) -> None:
+        messages = self.report(
+            CACHALOT_CACHE="?", CACHALOT_TIMEOUT="?", CACHALOT_DATABASES="?", CACHALOT_ENABLED="?"
+        )
+        self.assertEqual(
+            {message.id for message in messages},
+            {"cachalot.E002", "cachalot.E003", "cachalot.E005", "cachalot.E006"},
+        )
+
+
+class MessageTests(CheckTestCase):
+    def test_the_check_command_runs_them(self) -> None:
+        with override_settings(CACHALOT_TIMEOUT="60"):
+            with self.assertRaisesMessage(SystemCheckError, "(cachalot.E006) CACHALOT_TIMEOUT is"):
+                call_command("check", tags=["cachalot"])
+
+    def test_every_message_has_a_test(self) -> None:
+        tested = set(re.findall(r'"([WE]\d{3})"', Path(__file__).read_text()))
+        self.assertEqual({f"cachalot.{message_id}" for message_id in tested}, set(MESSAGES))
+
+    def test_every_message_says_what_to_do(self) -> None:
+        for message_id, (message, hint) in MESSAGES.items():
+            with self.subTest(message_id):
+                self.assertRegex(message, r"^(CACHALOT_|\{name\})")
+                self.assertRegex(message, r"\{\w+!r\}|'supported_only'")
+                self.assertTrue(message.endswith(".") and hint.endswith("."))
+
+    def test_checking_changes_nothing(self) -> None:
+        self.report(CACHALOT_TIMEOUT="60")
+        self.assertIs(cachalot_settings.CACHALOT_TIMEOUT, None)

@@ -1,0 +1,181 @@
+"""Settings have their documented defaults and take effect at once."""
+
+from __future__ import annotations
+
+import threading
+
+from django.test import SimpleTestCase, override_settings
+
+from cachalot import settings
+from cachalot.settings import (
+    DEFAULTS,
+    SUPPORTED_CACHE_BACKENDS,
+    SUPPORTED_DATABASE_ENGINES,
+    SUPPORTED_ONLY,
+    cachalot_settings,
+    is_cached_database,
+    is_supported_engine,
+)
+from tests.library.models import Author
+from tests.support import CacheTestCase, count_queries, in_thread
+
+
+def names() -> list[str]:
+    return sorted(Author.objects.values_list("name", flat=True))
+
+
+class DefaultTests(SimpleTestCase):
+    def test_documented_defaults(self) -> None:
+        self.assertLessEqual(
+            {
+                "CACHALOT_ENABLED": True,
+                "CACHALOT_CACHE": "default",
+                "CACHALOT_DATABASES": "supported_only",
+                "CACHALOT_TIMEOUT": None,
+                "CACHALOT_CACHE_RANDOM": False,
+                "CACHALOT_INVALIDATE_RAW": True,
+                "CACHALOT_ONLY_CACHABLE_TABLES": (),
+                "CACHALOT_UNCACHABLE_TABLES": ("django_migrations",),
+                "CACHALOT_QUERY_KEYGEN": "cachalot.utils.get_query_cache_key",
+                "CACHALOT_TABLE_KEYGEN": "cachalot.utils.get_table_cache_key",
+            }.items(),
+            DEFAULTS.items(),
+        )
+        for name, default in DEFAULTS.items():
+            self.assertEqual(getattr(cachalot_settings, name), default)
+
+    def test_an_unknown_setting(self) -> None:
+        message = (
+            "'CACHALOT_ENABELD' is not a cachalot setting; the known ones are CACHALOT_ENABLED"
+        )
+        with self.assertRaisesMessage(AttributeError, message):
+            cachalot_settings.CACHALOT_ENABELD
+
+    def test_overriding_takes_effect_at_once_and_ends(self) -> None:
+        self.assertIs(cachalot_settings.CACHALOT_ENABLED, True)
+        with override_settings(CACHALOT_ENABLED=False):
+            self.assertIs(cachalot_settings.CACHALOT_ENABLED, False)
+            self.assertIs(in_thread(lambda: cachalot_settings.CACHALOT_ENABLED), False)
+            with override_settings(CACHALOT_TIMEOUT=5):
+                self.assertEqual(cachalot_settings.CACHALOT_TIMEOUT, 5)
+                self.assertIs(cachalot_settings.CACHALOT_ENABLED, False)
+        self.assertIs(cachalot_settings.CACHALOT_ENABLED, True)
+
+    def test_reload(self) -> None:
+        from django.conf import settings as django_settings
+
+        self.assertIs(cachalot_settings.CACHALOT_TIMEOUT, None)
+        django_settings.CACHALOT_TIMEOUT = 7
+        try:
+            cachalot_settings.reload()
+            self.assertEqual(cachalot_settings.CACHALOT_TIMEOUT, 7)
+        finally:
+            del django_settings.CACHALOT_TIMEOUT
+            cachalot_settings.reload()
+        self.assertIs(cachalot_settings.CACHALOT_TIMEOUT, None)
+
+    def test_a_value_read_during_a_change_is_not_kept(self) -> None:
+        """A thread that was reading the old value when it changed must not bring it back."""
+        reading, changed = threading.Event(), threading.Event()
+
+        class SlowSettings:
+            def __getattr__(self, name: str) -> object:
+                reading.set()
+                changed.wait(20)
+                return "old"
+
+        def read_slowly() -> object:
+            return cachalot_settings.CACHALOT_TIMEOUT
+
+        django_settings = settings.settings
+        cachalot_settings.reload()
+        settings.settings = SlowSettings()
+        try:
+            results: list[object] = []
+            thread = threading.Thread(target=lambda: results.append(read_slowly()))
+            thread.start()
+            reading.wait(20)
+            settings.settings = django_settings
+            cachalot_settings.reload()
+            changed.set()
+            thread.join(20)
+        finally:
+            settings.settings = django_settings
+        self.assertEqual(results, ["old"])
+        self.assertIs(cachalot_settings.CACHALOT_TIMEOUT, None)
+
+
+class SupportTests(SimpleTestCase):
+    def test_engines(self) -> None:
+        for engine, vendor, expected in (
+            ("django.db.backends.sqlite3", "sqlite", True),
+            ("django.db.backends.postgresql", "postgresql", True),
+            ("django.db.backends.mysql", "mysql", True),
+            ("django.contrib.gis.db.backends.postgis", "postgresql", True),
+            ("django_prometheus.db.backends.postgresql", "postgresql", True),
+            ("django_tenants.postgresql_backend", "postgresql", True),
+            ("django.db.backends.oracle", "oracle", False),
+            ("mssql", "microsoft", False),
+        ):
+            with self.subTest(engine):
+                self.assertIs(is_supported_engine(engine, vendor), expected)
+
+    def test_a_project_adds_and_removes_engines(self) -> None:
+        SUPPORTED_DATABASE_ENGINES.add("mssql")
+        SUPPORTED_DATABASE_ENGINES.remove("django.db.backends.mysql")
+        try:
+            self.assertIs(is_supported_engine("mssql", "microsoft"), True)
+            self.assertIs(is_supported_engine("django.db.backends.mysql", "mysql"), False)
+        finally:
+            SUPPORTED_DATABASE_ENGINES.remove("mssql")
+            SUPPORTED_DATABASE_ENGINES.add("django.db.backends.mysql")
+        with override_settings(CACHALOT_ADDITIONAL_SUPPORTED_DATABASES=["mssql"]):
+            self.assertIs(is_supported_engine("mssql", "microsoft"), True)
+
+    def test_databases(self) -> None:
+        self.assertEqual(SUPPORTED_ONLY, "supported_only")
+        self.assertIs(is_cached_database("default", "mssql", "microsoft"), False)
+        with override_settings(CACHALOT_USE_UNSUPPORTED_DATABASE=True):
+            self.assertIs(is_cached_database("default", "mssql", "microsoft"), True)
+        for aliases in (["default"], ("default",), {"default"}, frozenset({"default"})):
+            with override_settings(CACHALOT_DATABASES=aliases):
+                self.assertIs(is_cached_database("default", "mssql", "microsoft"), True)
+                self.assertIs(is_cached_database("other", "mssql", "microsoft"), False)
+
+    def test_cache_backends(self) -> None:
+        self.assertIn("django_redis.cache.RedisCache", SUPPORTED_CACHE_BACKENDS)
+
+
+class EffectTests(CacheTestCase):
+    def setUp(self) -> None:
+        Author.objects.create(name="A")
+
+    def test_enabled(self) -> None:
+        self.assertCached(names)
+        with override_settings(CACHALOT_ENABLED=False):
+            self.assertNeverCached(names)
+            in_thread(lambda: self.assertNeverCached(names))
+        self.assertHits(names)
+
+    def test_databases(self) -> None:
+        self.assertCached(names)
+        with override_settings(CACHALOT_DATABASES=["other"]):
+            self.assertNeverCached(names)
+        with override_settings(CACHALOT_DATABASES=["default"]):
+            self.assertHits(names)
+
+    def test_cache(self) -> None:
+        self.assertCached(names)
+        with override_settings(CACHALOT_CACHE="second"):
+            self.assertCached(names)
+        self.assertHits(names)
+
+    def test_cache_iterators(self) -> None:
+        def read() -> list[Author]:
+            return list(Author.objects.iterator())
+
+        self.assertCached(read)
+        with override_settings(CACHALOT_CACHE_ITERATORS=False):
+            self.assertNeverCached(read)
+            _, queries = count_queries(lambda: list(Author.objects.all()))
+            self.assertEqual(queries, 0)
