@@ -63,7 +63,9 @@ FAULTY = {
 class FailureTests(CacheTestCase):
     def setUp(self) -> None:
         self.now = 1000.0
-        patch = mock.patch.object(failures, "_guards", {"default": Guard("default", self.time)})
+        self.timers: list[Callable[[], None]] = []
+        guard = Guard("default", self.time, lambda seconds, settle: self.timers.append(settle))
+        patch = mock.patch.object(failures, "_guards", {"default": guard})
         patch.start()
         self.addCleanup(patch.stop)
         self.fail_at(set())

@@ -121,6 +121,8 @@ class ArgumentTests(CacheTestCase):
         self.assertEqual(render(source, value={"b": 2, "a": 1}, text="second"), "first")
 
     def test_boundaries_of_arguments_count(self) -> None:
+        # The second is one text that looks like two, the way they are written in a key.
+        self.assertToldApart(["a", "b"], ["a::builtins.str:b"], ["a1:bbuiltins.str1:b"])
         lists = [("a:b", "c"), ("a", "b:c"), ("a:b:c",), ("ab", "c"), ("", "a:b", "c"), ()]
         for number, arguments in enumerate(lists):
             names = "".join(f"values[{index}], " for index in range(len(arguments)))
@@ -131,8 +133,10 @@ class ArgumentTests(CacheTestCase):
         first, second = (Author.objects.create(name="Smith") for _ in range(2))
         with mock.patch.object(Author, "__str__", lambda author: author.name):
             self.assertToldApart(first, second, "Smith", [first], [second])
+            renamed = "{% cache value, cache_key='one' %}renamed{% endcache %}"
+            self.assertEqual(render(renamed, value=first), "#0")
             first.name = "Jones"
-            self.assertToldApart(first, second)
+            self.assertEqual(render(renamed, value=first), "renamed")
             # Which is how django.contrib.auth gives request.user.
             source = "{% cache user, cache_key='user' %}{{ user.pk }}{% endcache %}"
             first.name = "Smith"
@@ -240,10 +244,11 @@ class NameTests(SimpleTestCase):
 
     def test_names_and_arguments_are_told_apart(self) -> None:
         count = Counter()
-        for name, argument in (("a", "b"), ("a:b", ""), ("", "a:b"), ("ab", ""), (1, "b")):
+        pairs = [("a", "b"), ("a:b", ""), ("", "a:b"), ("ab", ""), (1, "b"), ("1", "b")]
+        for name, argument in pairs:
             source = "{% cache argument, cache_key=name %}{{ count() }}{% endcache %}"
             render(source, name=name, argument=argument, count=count)
-        self.assertEqual(count.calls, 5)
+        self.assertEqual(count.calls, len(pairs))
 
     def test_without_a_name_each_statement_has_its_own_fragments(self) -> None:
         statement = "{% cache 1 %}{{ count() }}{% endcache %}"

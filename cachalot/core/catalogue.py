@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db import NotSupportedError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.names import canonical
@@ -21,12 +22,14 @@ class Catalogue:
     """One database's catalogue, as far as caching needs it; all names are canonical.
 
     ``sources`` maps a view (or a partitioned or inheriting table) to what its rows come from,
-    ``untransactional`` are tables whose changes show at once and cannot be rolled back.
+    ``untransactional`` are tables whose changes show at once and cannot be rolled back;
+    ``functions`` are those defined in this database that may read its tables.
     """
 
     tables: frozenset[str] = frozenset()
     sources: dict[str, frozenset[str]] = field(default_factory=dict)
     untransactional: frozenset[str] = frozenset()
+    functions: frozenset[str] = frozenset()
 
     def with_sources(self, tables: frozenset[str]) -> frozenset[str]:
         """Return ``tables`` and all the tables their rows come from."""
@@ -83,6 +86,19 @@ _POSTGRESQL_TABLES = """
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
 """
+# Those in C, of extensions, do not read tables, but for the few that the volatility scan knows.
+_POSTGRESQL_FUNCTIONS = """
+    SELECT DISTINCT p.proname FROM pg_proc p
+      JOIN pg_namespace n ON n.oid = p.pronamespace
+      JOIN pg_language l ON l.oid = p.prolang
+     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+       AND l.lanname NOT IN ('c', 'internal') AND p.provolatile <> 'i'
+"""
+_MYSQL_FUNCTIONS = """
+    SELECT routine_name FROM information_schema.routines
+     WHERE routine_schema = DATABASE() AND routine_type = 'FUNCTION'
+       AND NOT (is_deterministic = 'YES' AND sql_data_access = 'NO SQL')
+"""
 _MYSQL_TABLES = """
     SELECT table_name, engine FROM information_schema.tables WHERE table_schema = DATABASE()
 """
@@ -112,13 +128,15 @@ def _read(connection: BaseDatabaseWrapper) -> Catalogue:
             for view, source in cursor.fetchall():
                 view = canonical(view)
                 sources[view] = sources.get(view, frozenset()) | {canonical(source)}
-            return Catalogue(tables, sources)
+            cursor.execute(_POSTGRESQL_FUNCTIONS)
+            return Catalogue(tables, sources, functions=_lower(cursor.fetchall()))
         if connection.vendor == "mysql":
             cursor.execute(_MYSQL_TABLES)
             engines = {canonical(name): engine for name, engine in cursor.fetchall()}
             cursor.execute(_MYSQL_VIEWS)
             # Without the SHOW VIEW privilege a definition is empty: then any table may be meant.
             definitions = {name: sql or " ".join(engines) for name, sql in cursor.fetchall()}
+            cursor.execute(_MYSQL_FUNCTIONS)
             return Catalogue(
                 frozenset(engines),
                 _sources_in(definitions, frozenset(engines)),
@@ -127,9 +145,14 @@ def _read(connection: BaseDatabaseWrapper) -> Catalogue:
                     for table, engine in engines.items()
                     if engine and engine.lower() not in _TRANSACTIONAL_ENGINES
                 ),
+                _lower(cursor.fetchall()),
             )
     names = connection.introspection.table_names(include_views=True)
     return Catalogue(frozenset(map(canonical, names)))
+
+
+def _lower(rows: Iterable[tuple[str]]) -> frozenset[str]:
+    return frozenset(name.lower() for (name,) in rows)
 
 
 def _sources_in(definitions: dict[str, str], tables: frozenset[str]) -> dict[str, frozenset[str]]:
@@ -151,12 +174,18 @@ _catalogues: dict[tuple[str, str], Catalogue] = {}
 def catalogue_of(connection: BaseDatabaseWrapper) -> Catalogue:
     """Return the catalogue of the connection's database, read once per process.
 
-    Raise ``DatabaseError`` where it cannot be read.
+    Empty for a server whose catalogue is another one. Raise ``DatabaseError`` where none can be
+    read now.
     """
     key = (connection.alias, str(connection.settings_dict["NAME"]))
     catalogue = _catalogues.get(key)
     if catalogue is None:
-        catalogue = _catalogues[key] = _read(connection)
+        try:
+            catalogue = _read(connection)
+        except (NotSupportedError, ProgrammingError) as error:
+            logger.warning("The views of %r are not known: %s", connection.alias, error)
+            catalogue = Catalogue()
+        _catalogues[key] = catalogue
     return catalogue
 
 

@@ -9,15 +9,9 @@ from django.core.exceptions import EmptyResultSet
 
 from cachalot.core.catalogue import catalogue_of
 from cachalot.core.names import canonical
-from cachalot.core.sql import (
-    TIME_WORDS,
-    Volatility,
-    count_selects,
-    names_after_keywords,
-    volatility_of,
-    words_of,
-)
+from cachalot.core.sql import count_selects, names_after_keywords, words_of
 from cachalot.core.tables import known_tables_in, why_uncachable
+from cachalot.core.volatility import Volatility, is_clock_word, volatility_of
 from cachalot.settings import cachalot_settings, forget_on_change
 
 
@@ -91,11 +85,14 @@ def compile_query(compiler: Any) -> CompiledQuery:
     if not sql:
         raise EmptyResultSet
     analysis = _analyse(sql, compiler.connection.vendor, compilation)
-    tables = catalogue_of(compiler.connection).with_sources(analysis.tables)
+    catalogue = catalogue_of(compiler.connection)
+    tables = catalogue.with_sources(analysis.tables)
     if compilation.locks_rows:
         refusal: str | None = "locks rows"
     elif compiler.query.explain_info:
         refusal = "is an EXPLAIN"
+    elif called := catalogue.functions & analysis.volatility.functions:
+        refusal = f"calls {min(called)}(), a function of this database that may read any table"
     else:
         refusal = _why_volatile(analysis.volatility, params) or why_uncachable(tables)
     return CompiledQuery(sql, params, tables, refusal)
@@ -141,7 +138,7 @@ def _why_volatile(volatility: Volatility, params: Any) -> str | None:
         return "uses chance, and CACHALOT_CACHE_RANDOM is off"
     if volatility.reads_clock_words:
         for param in params:
-            if isinstance(param, str) and param.strip().lower() in TIME_WORDS:
+            if is_clock_word(param):
                 return f"has the parameter {param!r}, which means the current time"
     return None
 

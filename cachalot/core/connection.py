@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import weakref
 from enum import Enum
 from typing import Any
 
@@ -12,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cachalot.core.catalogue import driver_cursor
 from cachalot.core.overlay import Overlay
 from cachalot.core.session import session_of
+from cachalot.core.store import new_nonce
 from cachalot.settings import is_cached_database, is_supported_engine
 
 
@@ -38,6 +41,15 @@ _PSYCOPG2_LEVELS = {
 }
 
 
+class _OfThread(threading.local):
+    """What concerns a statement under way. Threads may share a connection, but no statement."""
+
+    #: Tables that an enclosing write outside a transaction has already marked pending.
+    pending: frozenset[str] = frozenset()
+    #: Whether the statement about to run is the compiler's own, already accounted for.
+    is_covered = False
+
+
 class State:
     """Kept on the Django connection object, so it follows Django's own rules of sharing."""
 
@@ -45,21 +57,28 @@ class State:
         self._connection = connection
         #: Grows with whatever may change what this connection sees.
         self.changes = 0
+        self.of_thread = _OfThread()
+        #: SQLite's cursors that may have rows left to fetch.
+        self.open_cursors: weakref.WeakSet[Any] = weakref.WeakSet()
         self.reset()
 
     def reset(self) -> None:
         """Start anew: the physical connection is new."""
+        #: Told from every other physical connection by this.
+        self.identity = new_nonce()
+        #: Whether a COMMIT of the open transaction has failed, and nobody knows its outcome.
+        self.has_failed_commit = False
         self.overlay: Overlay | None = None
-        #: Tables that an enclosing write outside a transaction has already marked pending.
-        self.pending: frozenset[str] = frozenset()
-        #: Whether the statement about to run is the compiler's own, already accounted for.
-        self.is_covered = False
         #: Whether a raw BEGIN has opened a transaction that Django knows nothing of.
         self.has_raw_transaction = False
         #: Whether ``Atomic`` has opened the transaction, and will turn autocommit on after it.
         self.is_managed = False
         #: Tables that were committed and whose signal waits for autocommit.
         self.unannounced: frozenset[str] = frozenset()
+        #: Whether SQLite's transaction was begun as the only one that may write.
+        self.keeps_writers_out = False
+        #: SQLite's savepoint that began the transaction, whose release is its COMMIT.
+        self.outermost_savepoint: str | None = None
         #: Whether nobody can tell if a transaction is open.
         self.is_lost = False
         #: Whether the open transaction has changed the catalogue.
@@ -102,8 +121,11 @@ class State:
         session.end_transaction()
         self.overlay = None
         self.changes += 1
+        self.has_failed_commit = False
         self.has_raw_transaction = False
         self.changed_schema = False
+        self.keeps_writers_out = False
+        self.outermost_savepoint = None
         self._transaction_level = None
         self._scope = None
         self._session_values = None
@@ -121,10 +143,16 @@ class State:
             self._transaction_level = level
         self._scope = None
 
+    def forget_scope(self) -> None:
+        """Ask again what reads may use: a savepoint may have taken a snapshot."""
+        self._scope = None
+
     def scope(self) -> Scope:
         """Return which cache the reads of the open transaction, or of autocommit, may use."""
         if self.is_lost:
             return Scope.NONE
+        if self._connection.vendor == "sqlite":
+            return self._sqlite_scope()
         if self._scope is None:
             if self.is_in_transaction():
                 self._scope = self._transaction_scope()
@@ -133,12 +161,20 @@ class State:
             else:
                 # Each statement is a transaction of its own and sees what is newest.
                 return Scope.SHARED
+        if self.is_aborted():
+            return Scope.NONE
         return self._scope
+
+    def is_aborted(self) -> bool:
+        """Whether PostgreSQL will refuse every statement but ROLLBACK, and turn COMMIT into it."""
+        if self._connection.vendor != "postgresql" or self._connection.connection is None:
+            return False
+        # Both psycopgs; TransactionStatus.INERROR and TRANSACTION_STATUS_INERROR are 3.
+        status: int = self._connection.connection.info.transaction_status
+        return status == 3
 
     def _transaction_scope(self) -> Scope:
         vendor = self._connection.vendor
-        if vendor == "sqlite":
-            return self._sqlite_scope()
         level = self._level()
         # PostgreSQL treats READ UNCOMMITTED as READ COMMITTED.
         if level == "read committed" or (vendor == "postgresql" and level == "read uncommitted"):
@@ -183,29 +219,48 @@ class State:
         return default.lower().replace("-", " ")
 
     def _sqlite_scope(self) -> Scope:
-        """Return SQLite's scope, which depends on how the transaction began and on the journal.
-
-        A hit takes no lock, so without the first statement below another connection could commit
-        between a hit and the first query of a transaction that SQLite promises to serialise.
-        """
+        """Return SQLite's scope, which depends on the journal and on what the connection holds."""
         connection: Any = self._connection
-        is_explicit = connection.in_atomic_block or self.has_raw_transaction
-        if not is_explicit:
-            # sqlite3 begins with the first write, and then nobody else can write.
+        if connection.connection is None or not connection.connection.in_transaction:
+            # Each statement sees what is newest, unless an older one is unfinished: they share
+            # its snapshot, which only a write-ahead log lets others leave behind.
+            if self._has_open_statement() and self._journal() == "wal":
+                return Scope.NONE
             return Scope.SHARED
-        with driver_cursor(connection) as cursor:
-            cursor.execute("SELECT 1 FROM sqlite_master LIMIT 1")
-            cursor.fetchall()
+        if self._scope is None:
+            # A hit takes no lock, so without this statement another connection could commit
+            # between a hit and the first query of a transaction that SQLite serialises.
+            with driver_cursor(connection) as cursor:
+                cursor.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+                cursor.fetchall()
+            # Where nobody can commit meanwhile, what is newest is what the transaction sees.
+            is_newest = self.keeps_writers_out or self._journal() != "wal"
+            self._scope = Scope.SHARED if is_newest else Scope.SNAPSHOT
+        return self._scope
+
+    def _journal(self) -> str:
+        with driver_cursor(self._connection) as cursor:
             cursor.execute("PRAGMA journal_mode")
             (journal,) = cursor.fetchone()
-        locks_writers_out = getattr(connection, "transaction_mode", None) in {
-            "IMMEDIATE",
-            "EXCLUSIVE",
-        }
-        if journal.lower() != "wal" or (locks_writers_out and not self.has_raw_transaction):
-            # Nobody can commit while this transaction is open: what is newest is what it sees.
-            return Scope.SHARED
-        return Scope.SNAPSHOT
+        return str(journal).lower()
+
+    def _has_open_statement(self) -> bool:
+        if not self.open_cursors:
+            return False
+        connection: Any = self._connection
+        try:
+            # sqlite3 has no question for it, but a collation cannot be replaced meanwhile
+            # (sqlite3_create_collation: SQLITE_BUSY).
+            connection.connection.create_collation("cachalot_probe", _compare)
+            connection.connection.create_collation("cachalot_probe", None)
+        except connection.Database.OperationalError:
+            return True
+        self.open_cursors.clear()
+        return False
+
+
+def _compare(one: str, other: str) -> int:
+    return (one > other) - (one < other)
 
 
 def state_of(connection: BaseDatabaseWrapper) -> State:

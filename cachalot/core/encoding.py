@@ -24,9 +24,14 @@ def encode(params: object) -> bytes:
 
     Raise ``UncachableQuery`` for a type whose value cannot be told from outside.
     """
-    if isinstance(params, (tuple, list)) and _EXACT.issuperset(map(type, params)):
-        return repr(tuple(params)).encode("utf-8", "surrogatepass")
-    return b"".join(_parts(params))
+    try:
+        if isinstance(params, (tuple, list)) and _EXACT.issuperset(map(type, params)):
+            return repr(tuple(params)).encode("utf-8", "surrogatepass")
+        # How the parameters are held says nothing.
+        return b"".join(_parts(tuple(params) if type(params) is list else params))
+    except ValueError as error:
+        # Python writes no integer of thousands of digits (sys.set_int_max_str_digits()).
+        raise UncachableQuery(f"has a parameter that cannot be written: {error}") from error
 
 
 def _sized(tag: str, content: bytes) -> bytes:
@@ -57,9 +62,11 @@ def _encode_other(value: object) -> bytes:
     # The most derived class known comes first: subclasses keep their own name in the tag, so
     # they never meet the plain value.
     for cls in type(value).__mro__:
-        encoder = _ENCODERS.get(cls) or _ENCODERS_BY_NAME.get(
-            f"{cls.__module__}.{cls.__qualname__}"
-        )
+        encoder = _ENCODERS.get(cls)
+        if encoder is None:
+            encoder = _ENCODERS_BY_NAME.get(f"{cls.__module__}.{cls.__qualname__}")
+        elif cls is not type(value) and _has_state_of_its_own(value):
+            break
         if encoder is not None:
             return _sized(_type_name(value), encoder(value))
     if isinstance(value, Promise):
@@ -67,11 +74,18 @@ def _encode_other(value: object) -> bytes:
     raise UncachableQuery(f"has a parameter of the unknown type {_type_name(value)}")
 
 
+def _has_state_of_its_own(value: object) -> bool:
+    """Whether an instance of a subclass has attributes, which an adapter may send instead."""
+    return bool(getattr(value, "__dict__", None)) and not isinstance(value, enum.Enum)
+
+
 def _moment(value: Any) -> bytes:
     # What a driver sends is the wall time and the offset, not the zone's name; fold decides
     # between two offsets, which utcoffset() has already done.
-    offset = value.utcoffset() if hasattr(value, "utcoffset") else None
-    return f"{value.replace(tzinfo=None).isoformat()} {offset!r} {value.fold}".encode()
+    # A time in a zone without a date has no offset, and yet is no naive one.
+    offset = value.utcoffset()
+    wall_time = value.replace(tzinfo=None).isoformat()
+    return f"{wall_time} {offset!r} {value.tzinfo is None} {value.fold}".encode()
 
 
 def _contents(*attributes: str) -> Callable[[Any], bytes]:
@@ -88,17 +102,22 @@ def _contents(*attributes: str) -> Callable[[Any], bytes]:
     return encode_attributes
 
 
+def _json(dumps: Callable[[Any], str | bytes], value: Any) -> bytes:
+    try:
+        text = dumps(value)
+    except TypeError as error:
+        raise UncachableQuery("has a parameter that cannot be written as JSON") from error
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+
+
 def _psycopg_json(value: Any) -> bytes:
     # psycopg.types.json: ``obj`` and the function that will turn it into text, or None.
-    dumps = value.dumps or json.dumps
-    text = dumps(value.obj)
-    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    return _json(value.dumps or json.dumps, value.obj)
 
 
 def _psycopg2_json(value: Any) -> bytes:
     # psycopg2.extras.Json: the method calls the function given or json.dumps.
-    text: str = value.dumps(value.adapted)
-    return text.encode("utf-8", "surrogatepass")
+    return _json(value.dumps, value.adapted)
 
 
 def _bytes_of(value: Any) -> bytes:

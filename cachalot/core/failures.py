@@ -25,28 +25,45 @@ REST_SECONDS = 5.0
 _PROBE_KEY = "cachalot:probe"
 
 
+def start_daemon_timer(seconds: float, function: Callable[[], None]) -> None:
+    """Call ``function`` in another thread after ``seconds``, unless the process ends before."""
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
+
+
 class Guard:
-    """Stands between this process and one cache that may fail."""
+    """Stands between this process and one cache that may fail.
+
+    After a failure, reads leave the cache alone for a while. Writes try all the same, because
+    other processes may reach it, unless a write was what failed.
+    """
 
     def __init__(
-        self, cache_alias: str, time_function: Callable[[], float] = time.monotonic
+        self,
+        cache_alias: str,
+        time_function: Callable[[], float] = time.monotonic,
+        start_timer: Callable[[float, Callable[[], None]], None] = start_daemon_timer,
     ) -> None:
         self.cache_alias = cache_alias
         self._time = time_function
+        self._start_timer = start_timer
+        self._has_timer = False
         self._lock = threading.Lock()
         # Version key to the number of the debt: a key may be owed anew while it is being renewed.
         self._owed: dict[str, int] = {}
         self._debts = 0
         self._rests_until: float | None = None
+        self._writes_rest_until: float | None = None
 
     def is_usable(self, store: Store) -> bool:
-        """Whether the cache may be asked now. Settles what is owed to it first.
+        """Whether the cache may be read now. Settles what is owed to it first.
 
         Raise what the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``, which never rests.
         """
         if self._rests_until is None and not self._owed:
             return True
-        if cachalot_settings.CACHALOT_CACHE_ERRORS == "raise":
+        if _raises():
             self._settle(store)
             return True
         if self._rests_until is not None and self._time() < self._rests_until:
@@ -58,24 +75,51 @@ class Guard:
             return False
         return True
 
-    def _settle(self, store: Store) -> None:
+    def mark_pending(self, store: Store, version_keys: Iterable[str]) -> None:
+        """Mark the keys pending, if the cache can be reached.
+
+        Raise what the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``.
+        """
+        if not self._may_write():
+            return
+        try:
+            if _raises() and self._owed:
+                self._settle(store)
+            store.mark_pending(version_keys)
+        except Exception as error:
+            self._write_failed(error)
+            if _raises():
+                raise
+
+    def mark_pending_again(self, store: Store, version_keys: Iterable[str]) -> None:
+        """Keep the keys pending until the mark expires. Never raise."""
+        keys = frozenset(version_keys)
+        try:
+            store.mark_pending(keys)
+        except Exception as error:
+            self._write_failed(error)
+            self.owe(keys)
+
+    def renew(self, store: Store, version_keys: Iterable[str]) -> None:
+        """Renew versions, now or as soon as the cache answers. Never raise."""
+        keys = frozenset(version_keys)
+        if self._may_write():
+            try:
+                store.renew(keys)
+                return
+            except Exception as error:
+                self._write_failed(error)
+        self.owe(keys)
+
+    def owe(self, version_keys: Iterable[str]) -> None:
+        """Remember versions that must be renewed before the cache is used again."""
         with self._lock:
-            owed = dict(self._owed)
-        if owed:
-            store.renew(owed)
-        else:
-            store.cache.get(_PROBE_KEY)
-        with self._lock:
-            for key, debt in owed.items():
-                if self._owed.get(key) == debt:
-                    del self._owed[key]
-            has_rested, self._rests_until = self._rests_until is not None, None
-        if has_rested:
-            logger.warning(
-                "The cache %r answers again; %d table versions were renewed.",
-                self.cache_alias,
-                len(owed),
-            )
+            self._debts += 1
+            self._owed.update(dict.fromkeys(version_keys, self._debts))
+            has_timer, self._has_timer = self._has_timer, True
+        # Other processes go on reading, whether this one does or not.
+        if not has_timer:
+            self._start_timer(REST_SECONDS, self._settle_later)
 
     def failed(self, error: BaseException) -> None:
         """Leave the cache alone for a while; say so once."""
@@ -89,24 +133,6 @@ class Guard:
                 type(error).__name__,
                 error,
             )
-
-    def owe(self, version_keys: Iterable[str]) -> None:
-        """Remember versions that must be renewed before the cache is used again."""
-        with self._lock:
-            self._debts += 1
-            self._owed.update(dict.fromkeys(version_keys, self._debts))
-
-    def renew(self, store: Store, version_keys: Iterable[str]) -> bool:
-        """Renew versions, now or as soon as the cache answers. Never raise."""
-        keys = frozenset(version_keys)
-        try:
-            if self.is_usable(store):
-                store.renew(keys)
-                return True
-        except Exception as error:
-            self.failed(error)
-        self.owe(keys)
-        return False
 
     def settle_before_exit(self) -> None:
         """Renew what is owed, or say how to repair it."""
@@ -123,6 +149,54 @@ class Guard:
                 type(error).__name__,
                 error,
             )
+
+    def _may_write(self) -> bool:
+        rests_until = self._writes_rest_until
+        return rests_until is None or self._time() >= rests_until or _raises()
+
+    def _write_failed(self, error: BaseException) -> None:
+        self.failed(error)
+        self._writes_rest_until = self._time() + REST_SECONDS
+
+    def _settle(self, store: Store) -> None:
+        with self._lock:
+            owed = dict(self._owed)
+        if owed:
+            store.renew(owed)
+        else:
+            store.cache.get(_PROBE_KEY)
+        with self._lock:
+            for key, debt in owed.items():
+                if self._owed.get(key) == debt:
+                    del self._owed[key]
+            has_rested, self._rests_until = self._rests_until is not None, None
+            self._writes_rest_until = None
+        if has_rested:
+            logger.warning(
+                "The cache %r answers again; %d table versions were renewed.",
+                self.cache_alias,
+                len(owed),
+            )
+
+    def _settle_later(self) -> None:
+        """Settle in a thread of the timer, again and again until it succeeds."""
+        try:
+            if self._owed:
+                cache = caches[self.cache_alias]
+                try:
+                    self._settle(Store(cache))
+                finally:
+                    cache.close()
+        except Exception as error:
+            self._write_failed(error)
+        with self._lock:
+            self._has_timer = bool(self._owed)
+        if self._has_timer:
+            self._start_timer(REST_SECONDS, self._settle_later)
+
+
+def _raises() -> bool:
+    return bool(cachalot_settings.CACHALOT_CACHE_ERRORS == "raise")
 
 
 _guards: dict[str, Guard] = {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
 from django.conf import settings
-from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cachalot.core.connection import state_of
 from cachalot.core.encoding import encode
 from cachalot.core.names import canonical
 from cachalot.core.session import session_of
@@ -28,7 +29,7 @@ def _digest(content: bytes, person: bytes) -> str:
 _OPTIONS = ("options", "init_command", "assume_role", "service", "sql_mode")
 
 
-def _origin(connection: BaseDatabaseWrapper) -> bytes:
+def _origin(connection: Any) -> bytes:
     """Return what tells whose rows these are: alias, database, tenant and session."""
     database = connection.settings_dict
     get = database.get
@@ -43,11 +44,25 @@ def _origin(connection: BaseDatabaseWrapper) -> bytes:
         *[str(options[name]) for name in _OPTIONS if name in options],
         # django-tenants and django-tenant-schemas
         str(getattr(connection, "schema_name", "")),
+        str(getattr(connection, "include_public_schema", "")),
         # Drivers give aware or naive datetimes, in this zone.
         settings.USE_TZ,
         connection.timezone_name,
+        *_memory_identity(connection),
     )
     return origin + session_of(connection).fingerprint()
+
+
+def _memory_identity(connection: Any) -> tuple[object, ...]:
+    """Return what tells apart SQLite's databases in memory, which all have the same name.
+
+    One with a shared cache is the process's, one without is the connection's own.
+    """
+    if connection.vendor != "sqlite" or not connection.is_in_memory_db():
+        return ()
+    if "mode=memory" in str(connection.settings_dict["NAME"]):
+        return (os.getpid(),)
+    return (os.getpid(), state_of(connection).identity)
 
 
 @lru_cache(maxsize=1024)

@@ -105,6 +105,12 @@ class Overlay:
                 if entry.shared is not None and dirty.isdisjoint(entry.tables):
                     yield key, entry
 
+    def forget_entries(self) -> None:
+        """Drop every result; what was written stays dirty."""
+        for level in self.levels:
+            level.entries.clear()
+        self._bytes = 0
+
     def savepoint(self, name: str) -> None:
         """Open a level. The same savepoint reported twice opens one."""
         if self.levels[-1].name != name or self.levels[-1].versions or self.levels[-1].entries:

@@ -23,7 +23,7 @@ from django.db.models.sql.compiler import (
 )
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
-from cachalot.core import reads, switch, writes
+from cachalot.core import raw, reads, switch, transactions, writes
 from cachalot.core.compiled import current
 from cachalot.core.connection import state_of
 from cachalot.core.names import canonical
@@ -184,12 +184,12 @@ def _uncovered(original: Callable[..., Any]) -> Callable[..., Any]:
     """Compiling runs other people's code (``pre_save()``, for one), which may run statements."""
 
     def as_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
-        state = state_of(self.connection)
-        covered, state.is_covered = state.is_covered, False
+        of_thread = state_of(self.connection).of_thread
+        is_covered, of_thread.is_covered = of_thread.is_covered, False
         try:
             return original(self, *args, **kwargs)
         finally:
-            state.is_covered = covered
+            of_thread.is_covered = is_covered
 
     return as_sql
 
@@ -198,14 +198,16 @@ def _accounted(original: Callable[..., Any]) -> Callable[..., Any]:
     def execute(self: CursorWrapper, sql: Any, *args: Any, **kwargs: Any) -> Any:
         # The second parameter of execute() or executemany(), whatever its name.
         params = args[0] if args else next(iter(kwargs.values()), None)
-        return writes.execute(self.db, sql, params, lambda: original(self, sql, *args, **kwargs))
+        if self.db.vendor == "sqlite":
+            state_of(self.db).open_cursors.add(self)
+        return raw.execute(self.db, sql, params, lambda: original(self, sql, *args, **kwargs))
 
     return execute
 
 
 def _accounted_procedure(original: Callable[..., Any]) -> Callable[..., Any]:
     def callproc(self: CursorWrapper, *args: Any, **kwargs: Any) -> Any:
-        return writes.call_procedure(self.db, lambda: original(self, *args, **kwargs))
+        return raw.call_procedure(self.db, lambda: original(self, *args, **kwargs))
 
     return callproc
 
@@ -225,7 +227,7 @@ def _committed(original: Callable[..., Any]) -> Callable[..., Any]:
     def commit(self: BaseDatabaseWrapper) -> Any:
         if self.in_atomic_block:
             return original(self)  # it raises
-        return writes.commit(self, lambda: original(self))
+        return transactions.commit(self, lambda: original(self))
 
     return commit
 
@@ -234,7 +236,7 @@ def _rolled_back(original: Callable[..., Any]) -> Callable[..., Any]:
     def rollback(self: BaseDatabaseWrapper) -> Any:
         if self.in_atomic_block:
             return original(self)  # it raises
-        return writes.rollback(self, lambda: original(self))
+        return transactions.rollback(self, lambda: original(self))
 
     return rollback
 
@@ -251,7 +253,7 @@ def _autocommitted(original: Callable[..., Any]) -> Callable[..., Any]:
         if self.in_atomic_block:
             return run()  # it raises
         # Atomic alone forces a BEGIN.
-        return writes.set_autocommit(
+        return transactions.set_autocommit(
             self, run, autocommit, by_atomic=force_begin_transaction_with_broken_autocommit
         )
 
@@ -261,6 +263,6 @@ def _autocommitted(original: Callable[..., Any]) -> Callable[..., Any]:
 def _closed(original: Callable[..., Any]) -> Callable[..., Any]:
     def close(self: BaseDatabaseWrapper) -> Any:
         # The database rolls back what is open.
-        return writes.rollback(self, lambda: original(self))
+        return transactions.rollback(self, lambda: original(self))
 
     return close

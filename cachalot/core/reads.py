@@ -12,6 +12,7 @@ from django.core.cache.backends.db import DatabaseCache
 from django.core.exceptions import EmptyResultSet
 from django.db.models.sql.constants import MULTI, SINGLE
 
+from cachalot.core.catalogue import catalogue_of
 from cachalot.core.compiled import CompiledQuery, compile_query
 from cachalot.core.connection import Scope, State, may_use, state_of
 from cachalot.core.failures import Guard, guard_of
@@ -104,7 +105,7 @@ def read(
         logger.debug("Not cached, because the query %s: %s", refusal.reason, query.sql)
         return run()
     state = state_of(connection)
-    target, payload = _look_up(state, connection.alias, key, query.tables)
+    target, payload = _look_up(state, connection, key, query.tables)
     if payload is not None:
         try:
             rows = unpack(payload)
@@ -129,17 +130,17 @@ def read(
 class covered:
     """Tell the cursor that the compiler's own statement comes next: there is nothing to classify."""
 
-    __slots__ = ("_previous", "_state")
+    __slots__ = ("_of_thread", "_previous")
 
     def __init__(self, connection: Any) -> None:
-        self._state = state_of(connection)
+        self._of_thread = state_of(connection).of_thread
 
     def __enter__(self) -> None:
-        self._previous = self._state.is_covered
-        self._state.is_covered = True
+        self._previous = self._of_thread.is_covered
+        self._of_thread.is_covered = True
 
     def __exit__(self, *exc_info: object) -> None:
-        self._state.is_covered = self._previous
+        self._of_thread.is_covered = self._previous
 
 
 def _key_of(compiler: Any, query: CompiledQuery, result_type: str) -> str:
@@ -154,11 +155,13 @@ def _key_of(compiler: Any, query: CompiledQuery, result_type: str) -> str:
 
 
 def _look_up(
-    state: State, db_alias: str, key: str, tables: frozenset[str]
+    state: State, connection: Any, key: str, tables: frozenset[str]
 ) -> tuple[Target | None, bytes | None]:
     """Return where to store the result, None if nowhere; and the payload of a hit."""
     scope = state.scope()
-    if scope is Scope.NONE or not state.pending.isdisjoint(tables):
+    if scope is Scope.SNAPSHOT and not catalogue_of(connection).untransactional.isdisjoint(tables):
+        return None, None  # such tables have no snapshot
+    if scope is Scope.NONE or not state.of_thread.pending.isdisjoint(tables):
         return None, None
     names = tuple(sorted(tables))
     overlay = state.transaction() if state.is_in_transaction() else None
@@ -168,7 +171,7 @@ def _look_up(
     nonces: tuple[str, ...] | None = None
     payload: bytes | None = None
     if scope is Scope.SHARED:
-        nonces, payload = _read_shared(version_keys(db_alias, tables), key)
+        nonces, payload = _read_shared(version_keys(connection.alias, tables), key)
         if nonces is None:
             return None, None
         if any(private):

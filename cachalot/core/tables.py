@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.apps import apps
-from django.db import connections, models
+from django.db import DEFAULT_DB_ALIAS, connections, models
 
 from cachalot.core.names import canonical
 from cachalot.settings import cachalot_settings, forget_on_change
@@ -134,7 +134,11 @@ def _database_identity(db_alias: str) -> object:
     mirrored = (database.get("TEST") or {}).get("MIRROR")
     if mirrored and mirrored != db_alias and mirrored in connections.settings:
         return _database_identity(mirrored)
-    vendor = connections[db_alias].vendor
+    try:
+        vendor = connections[db_alias].vendor
+    except Exception:
+        # An alias whose driver is not installed: nobody can use it, so it shares nothing.
+        return db_alias
     name = str(database["NAME"] or "")
     if vendor == "sqlite":
         if ":memory:" in name or not name:
@@ -152,11 +156,16 @@ def _database_identity(db_alias: str) -> object:
 
 @lru_cache(maxsize=None)
 def aliases_of_database(db_alias: str) -> tuple[str, ...]:
-    """Return every alias of the database that ``db_alias`` points to, in the order of settings."""
+    """Return every alias of the database that ``db_alias`` points to.
+
+    ``"default"`` comes first, then the others by name: in another process the order of
+    ``DATABASES`` may be another one, and the first gives the database's keys.
+    """
     if db_alias not in connections.settings:
         return (db_alias,)
     identity = _database_identity(db_alias)
-    return tuple(alias for alias in connections.settings if _database_identity(alias) == identity)
+    aliases = [alias for alias in connections.settings if _database_identity(alias) == identity]
+    return tuple(sorted(aliases, key=lambda alias: (alias != DEFAULT_DB_ALIAS, alias)))
 
 
 def forget() -> None:

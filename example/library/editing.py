@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cachalot.signals import post_invalidation
 from django.contrib.auth import get_user_model
 from django.forms.models import model_to_dict
 from django.test import Client
 from django.urls import reverse
 
+from cachalot.signals import post_invalidation
 from library.models import Book
 
 USERNAME = "cachalot-demo"

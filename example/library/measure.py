@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from statistics import median
 from time import perf_counter
 
-from cachalot.api import cachalot_disabled, invalidate
 from django.core.cache import caches
 from django.core.cache.backends.dummy import DummyCache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+
+from cachalot.api import cachalot_disabled, invalidate
 
 FRAGMENTS = "template_fragments"
 
@@ -156,14 +158,13 @@ def difference_problems(
     """Say where ``visits`` give another page than ``expected``, which ran without cache."""
     problems = []
     for page, visit in visits.items():
-        lines = expected[page].content.splitlines()
-        actual = visit.content.splitlines()
-        if actual != lines:
-            pairs = zip([*actual, ""], [*lines, ""], strict=False)
-            shown, right = next((a, b) for a, b in pairs if a != b)
+        if visit.content != expected[page].content:
+            lines = zip_longest(
+                visit.content.splitlines(True), expected[page].content.splitlines(True)
+            )
+            shown, right = next((a, b) for a, b in lines if a != b)
             problems.append(
-                f"{page.path} is wrong in {when}: it shows {shown.strip()!r} and, without cache, "
-                f"{right.strip()!r}."
+                f"{page.path} is wrong in {when}: it shows {shown!r} and, without cache, {right!r}."
             )
     return problems
 

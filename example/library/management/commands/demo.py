@@ -4,7 +4,6 @@ from argparse import ArgumentParser
 from time import perf_counter
 from typing import Any
 
-from cachalot.api import cachalot_disabled, invalidate
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
@@ -13,6 +12,7 @@ from django.db.models import Count
 from django.urls import reverse
 from tqdm import tqdm
 
+from cachalot.api import cachalot_disabled, invalidate
 from library.dataset import MIN_ROWS, Dataset
 from library.editing import (
     USERNAME,
@@ -55,7 +55,7 @@ class Command(BaseCommand):
             "--rounds", type=int, default=5, help="Visits to take each median of (default: 5)."
         )
         parser.add_argument(
-            "--seed", type=int, default=2025, help="Another seed makes other books (default: 2025)."
+            "--seed", type=int, default=1, help="Another seed makes other books (default: 1)."
         )
 
     def handle(self, *, rows: int, rounds: int, seed: int, **options: Any) -> None:
@@ -87,7 +87,7 @@ class Command(BaseCommand):
         self.stdout.write(f"Database: {connection.vendor}, {database}")
         self.stdout.write(f"Cache: {settings.CACHES['default']['BACKEND'].rpartition('.')[2]}")
         start = perf_counter()
-        # Until invalidate(), the cache may hold what a demo before this one read in another database.
+        # Until invalidate(), the cache may hold what another demo read in another database.
         with cachalot_disabled():
             call_command("migrate", verbosity=0, interactive=False)
         empty_tables(DEFAULT_DB_ALIAS)

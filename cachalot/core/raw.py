@@ -1,0 +1,163 @@
+"""Raw statements, as they pass the cursor: what they may change and how that is accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cachalot.core import transactions
+from cachalot.core.connection import State, is_tracked, state_of
+from cachalot.core.session import session_of
+from cachalot.core.statements import Kind, Statement, classify
+from cachalot.core.tables import known_tables_in
+from cachalot.core.writes import all_tables, forget_schema, invalidating, writing
+from cachalot.settings import cachalot_settings
+
+T = TypeVar("T")
+
+
+def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Callable[[], T]) -> T:
+    """Run a raw statement, given with its parameters, and account for what it may change."""
+    state = state_of(connection)
+    of_thread = state.of_thread
+    if (of_thread.is_covered and not _sets_config(connection, sql)) or not is_tracked(connection):
+        # What the statement itself triggers, by an execute wrapper for instance, is not covered.
+        is_covered, of_thread.is_covered = of_thread.is_covered, False
+        try:
+            return run()
+        finally:
+            of_thread.is_covered = is_covered
+    text = _text_of(sql, connection)
+    statement = classify(text, connection.vendor)
+    if statement.commits_implicitly and state.overlay is not None:
+        # Signals wait for the end of what Django takes for the transaction.
+        with invalidating(connection, state.overlay.dirty):
+            result = _run_by_kind(connection, state, statement, text, run)
+        # What was read belongs to a snapshot that is gone.
+        state.overlay.forget_entries()
+    else:
+        result = _run_by_kind(connection, state, statement, text, run)
+    if statement.kind is Kind.SESSION or statement.changes_session:
+        _set_session(connection, state, statement, text, params)
+    return result
+
+
+def _sets_config(connection: BaseDatabaseWrapper, sql: object) -> bool:
+    """Whether a statement of the ORM calls PostgreSQL's set_config(), which is SET."""
+    return (
+        connection.vendor == "postgresql" and isinstance(sql, str) and "set_config" in sql.lower()
+    )
+
+
+def _run_by_kind(
+    connection: BaseDatabaseWrapper,
+    state: State,
+    statement: Statement,
+    text: str,
+    run: Callable[[], T],
+) -> T:
+    if statement.kind is Kind.READ:
+        return run()
+    if statement.kind is Kind.TRANSACTION:
+        return transactions.control(connection, state, statement, run)
+    if statement.kind is Kind.SESSION:
+        return _change_session(connection, state, text, run)
+    if statement.kind is Kind.SCHEMA:
+        return _change_schema(connection, state, statement, run)
+    if statement.hides_transaction:
+        # Whether a transaction is open after it, and which, nobody can tell.
+        state.is_lost = True
+    return _write_raw(connection, statement, run)
+
+
+def call_procedure(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
+    """Run a stored procedure, which may write anything."""
+    if not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
+        return run()
+    with writing(connection, all_tables(connection)):
+        # psycopg's callproc() is a SELECT of its own, on the driver's cursor.
+        return run()
+
+
+def _text_of(sql: object, connection: BaseDatabaseWrapper) -> str:
+    if isinstance(sql, str):
+        return sql
+    if isinstance(sql, (bytes, bytearray)):
+        return bytes(sql).decode("utf-8", "replace")
+    as_string = getattr(sql, "as_string", None)
+    if as_string is not None:
+        # psycopg.sql.Composable and psycopg2.sql.Composable
+        connection.ensure_connection()
+        text: str = as_string(connection.connection)
+        return text
+    return str(sql)
+
+
+def _write_raw(connection: BaseDatabaseWrapper, statement: Statement, run: Callable[[], T]) -> T:
+    if not cachalot_settings.CACHALOT_INVALIDATE_RAW:
+        return run()
+    with writing(
+        connection,
+        _tables_written(connection, statement),
+        deletes=statement.deletes,
+        commits=statement.commits_implicitly,
+    ):
+        return run()
+
+
+def _change_schema(
+    connection: BaseDatabaseWrapper, state: State, statement: Statement, run: Callable[[], T]
+) -> T:
+    if statement.makes_temporary:
+        # It hides another table of its name, in this session alone.
+        session_of(connection).make_unique()
+    try:
+        return _write_raw(connection, statement, run)
+    finally:
+        state.changed_schema |= state.is_in_transaction()
+        forget_schema(connection)
+
+
+def _tables_written(connection: BaseDatabaseWrapper, statement: Statement) -> frozenset[str]:
+    """Return what a raw statement may write: every table it names, or all there are."""
+    if statement.kind is not Kind.ANYTHING and not statement.cascades:
+        tables = statement.tables | known_tables_in(statement.words, statement.text)
+        if tables:
+            return frozenset(tables)
+    return all_tables(connection)
+
+
+def _change_session(
+    connection: BaseDatabaseWrapper, state: State, text: str, run: Callable[[], T]
+) -> T:
+    if connection.vendor != "mysql" or "autocommit" not in text.lower():
+        return run()
+    # Turning it on commits; turning it off opens transactions that Django knows nothing of.
+    dirty = state.overlay.dirty if state.overlay is not None else frozenset()
+    with invalidating(connection, dirty):
+        result = run()
+    state.is_lost = True
+    return result
+
+
+def _set_session(
+    connection: BaseDatabaseWrapper, state: State, statement: Statement, text: str, params: Any
+) -> None:
+    is_in_transaction = state.is_in_transaction()
+    if is_in_transaction:
+        state.transaction()  # remembers what a rollback brings back
+    session = session_of(connection)
+    if "isolation" in text.lower():
+        state.set_isolation(text)
+    if statement.kind is not Kind.SESSION:
+        session.apply_other(text, params, connection.vendor, is_transaction=is_in_transaction)
+    elif len(statement.parts) == 1:
+        session.apply(text, params, connection.vendor, is_transaction=is_in_transaction)
+    elif not params:
+        for part in text.split(";"):
+            session.apply(part, None, connection.vendor, is_transaction=is_in_transaction)
+    else:
+        session.make_unique()

@@ -1,0 +1,192 @@
+"""The Jinja2 extension: ``get_last_invalidation()`` and ``{% cache %}``."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Awaitable, Callable
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.core.cache import DEFAULT_CACHE_ALIAS, caches
+from django.core.cache.backends.base import BaseCache
+from django.db.models import Model, QuerySet
+from jinja2 import Environment, TemplateSyntaxError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+
+from cachalot.api import get_last_invalidation
+
+_KEYWORDS = ("cache_key", "timeout", "cache_alias")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+", re.IGNORECASE)
+# The cache that Django's own {% cache %} prefers.
+_FRAGMENTS_ALIAS = "template_fragments"
+
+
+class cachalot(Extension):
+    """Give templates the function ``get_last_invalidation()`` and the statement ``{% cache %}``.
+
+    ``{% cache ARG, ..., cache_key=…, timeout=…, cache_alias=… %}…{% endcache %}`` stores what it
+    encloses, once for each list of arguments. Everything is optional:
+
+    * ``cache_key`` names the fragment. Statements of one name share their fragments. By default
+      each statement has its own: template, line, and source of the template, so that an edited
+      template starts anew.
+    * ``timeout`` is in seconds; None, the default, never expires.
+    * ``cache_alias`` is an alias in ``CACHES``, by default ``template_fragments`` if there is one,
+      else ``default``.
+
+    Arguments are told apart by type and text; a model instance also by its primary key.
+    """
+
+    tags = {"cache"}
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.globals["get_last_invalidation"] = get_last_invalidation
+        # Jinja2 hands the source to preprocess() alone, just before it parses it.
+        self._parsing = threading.local()
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """Keep the source of the template about to be parsed in this thread."""
+        self._parsing.source = source
+        return source
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Turn ``{% cache %}`` into a call that gets the enclosed part as ``caller``."""
+        lineno = next(parser.stream).lineno
+        arguments: list[nodes.Expr] = []
+        keywords: dict[str, nodes.Keyword] = {}
+        while not parser.stream.current.test("block_end"):
+            if arguments or keywords:
+                parser.stream.expect("comma")
+                if parser.stream.current.test("block_end"):
+                    break
+            token = parser.stream.current
+            if token.test("name") and parser.stream.look().test("assign"):
+                if token.value not in _KEYWORDS:
+                    parser.fail(
+                        f"{{% cache %}} takes no keyword {token.value!r}; allowed are "
+                        f"{', '.join(_KEYWORDS)}.",
+                        token.lineno,
+                    )
+                if token.value in keywords:
+                    parser.fail(f"{{% cache %}} got {token.value!r} twice.", token.lineno)
+                parser.stream.skip(2)
+                value = parser.parse_expression()
+                keywords[token.value] = nodes.Keyword(token.value, value, lineno=token.lineno)
+            else:
+                arguments.append(parser.parse_expression())
+        # The identifier tells apart statements in one line.
+        source = f"{parser.free_identifier().name} {getattr(self._parsing, 'source', '')}"
+        digest = _digest(source.encode("utf-8", "surrogatepass"))
+        place = nodes.Const((parser.name, parser.filename, lineno, digest))
+        body = parser.parse_statements(("name:endcache",), drop_needle=True)
+        call = self.call_method(
+            "_render", [place, nodes.List(arguments)], list(keywords.values()), lineno=lineno
+        )
+        # Its output is not escaped: what it encloses has been, by the rules in force there.
+        return nodes.CallBlock(call, [], [], body).set_lineno(lineno)
+
+    def _render(
+        self,
+        place: tuple[str | None, str | None, int, str],
+        arguments: list[object],
+        caller: Callable[[], Any],
+        cache_key: object = None,
+        timeout: object = None,
+        cache_alias: object = None,
+    ) -> str | Awaitable[str]:
+        statement = _Place(*place)
+        cache = _cache_named(cache_alias, statement)
+        key = _fragment_key(statement if cache_key is None else cache_key, arguments, statement)
+        seconds = _checked_timeout(timeout, statement)
+        if self.environment.is_async:
+            return _rendered_async(cache, key, seconds, caller)
+        fragment = cache.get(key)
+        if not isinstance(fragment, str):
+            fragment = str(caller())
+            cache.set(key, fragment, seconds)
+        return fragment
+
+
+async def _rendered_async(
+    cache: BaseCache, key: str, timeout: float | None, caller: Callable[[], Awaitable[str]]
+) -> str:
+    fragment = await cache.aget(key)
+    if not isinstance(fragment, str):
+        fragment = str(await caller())
+        await cache.aset(key, fragment, timeout)
+    return fragment
+
+
+class _Place(NamedTuple):
+    """Where a statement stands."""
+
+    name: str | None
+    filename: str | None
+    lineno: int
+    digest: str
+
+    def error(self, message: str) -> TemplateSyntaxError:
+        # Django's backend makes a path of the file name, so there must be one.
+        return TemplateSyntaxError(message, self.lineno, self.name, self.filename or "<template>")
+
+
+def _cache_named(alias: object, place: _Place) -> BaseCache:
+    if alias is None:
+        alias = _FRAGMENTS_ALIAS if _FRAGMENTS_ALIAS in settings.CACHES else DEFAULT_CACHE_ALIAS
+    if not isinstance(alias, str) or alias not in settings.CACHES:
+        raise place.error(
+            f"The cache_alias of {{% cache %}} is {alias!r}; CACHES has "
+            f"{', '.join(settings.CACHES)}."
+        )
+    return caches[alias]
+
+
+def _checked_timeout(timeout: Any, place: _Place) -> float | None:
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if timeout is None or (is_number and math.isfinite(timeout)):
+        return timeout  # type: ignore[no-any-return]
+    raise place.error(
+        f"The timeout of {{% cache %}} is {timeout!r}; use a number of seconds, or None to never "
+        "expire."
+    )
+
+
+def _fragment_key(name: object, arguments: list[object], place: _Place) -> str:
+    try:
+        return "cachalot:" + _digest(_encoded([name, arguments]))
+    except TypeError as error:
+        raise place.error(f"An argument of {{% cache %}} cannot be told apart: {error}") from error
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=16, person=b"fragment").hexdigest()
+
+
+def _encoded(value: object) -> bytes:
+    """Return bytes that tell ``value`` apart from all others, as far as type and text do.
+
+    Raise ``TypeError`` for an object whose text is its address: another may have it later.
+    """
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, Model):
+        # By their text alone, two authors of one name would be the same.
+        kind = value._meta.label
+        parts = [_encoded(value._state.db), _encoded(value.pk), _encoded(str(value))]
+    elif isinstance(value, dict):
+        parts = sorted(map(_encoded, value.items()))
+    elif isinstance(value, (set, frozenset)):
+        parts = sorted(map(_encoded, value))
+    elif isinstance(value, (list, tuple, QuerySet)):
+        # The text of a queryset ends after twenty objects.
+        parts = list(map(_encoded, value))
+    else:
+        text = str(value)
+        if not isinstance(value, str) and _ADDRESS.search(text):
+            raise TypeError(f"the text of {text} is an address; call it or pass an attribute.")
+        parts = [text.encode("utf-8", "surrogatepass")]
+    return b"".join(b"%d:%s" % (len(part), part) for part in (kind.encode(), *parts))
