@@ -12,7 +12,7 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.cache import InvalidCacheBackendError
 from django.db import connections, models
-from django.db.utils import ConnectionDoesNotExist
+from django.utils.connection import ConnectionDoesNotExist
 
 from cachalot.core import switch, writes
 from cachalot.core.connection import is_tracked, state_of
@@ -134,7 +134,7 @@ def _table_of(table_or_model: object) -> str:
     if not dot or app_label not in apps.app_configs:
         return table_or_model
     try:
-        return apps.get_model(app_label, model_name)._meta.db_table
+        return str(apps.get_model(app_label, model_name)._meta.db_table)
     except LookupError:
         if canonical(table_or_model) in known_tables():
             return table_or_model

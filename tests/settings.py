@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from typing import Any
 
 DATABASE = os.environ.get("CACHALOT_TEST_DB", "sqlite")
 CACHE = os.environ.get("CACHALOT_TEST_CACHE", "locmem")
 
-_DATABASES = {
+_DATABASES: dict[str, dict[str, Any]] = {
     "sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": "tests.sqlite3"},
     "postgresql": {
         "ENGINE": "django.db.backends.postgresql",
@@ -53,7 +54,7 @@ _CACHES = {
     },
 }
 
-DATABASES = {
+DATABASES: dict[str, dict[str, Any]] = {
     "default": _DATABASES[DATABASE],
     # Another database, always SQLite, and another name for the default one.
     "other": {

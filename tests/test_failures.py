@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.test import override_settings
 
 from cachalot.api import get_last_invalidation, invalidate
 from cachalot.core import failures
 from cachalot.core.failures import REST_SECONDS, Guard, guard_of
 from cachalot.core.store import Store
+from cachalot.utils import get_table_cache_key
 from tests.library.models import Author, Tag
 from tests.support import CacheTestCase, count_queries, in_thread
 
@@ -198,6 +200,83 @@ class FailureTests(CacheTestCase):
         Author.objects.create(name="C")
         self.fail_at(set())
         self.assertEqual(names(), ["A", "B", "C"])
+
+    def test_a_failed_read_keeps_no_write_from_invalidating(self) -> None:
+        """Other processes may reach the cache well, and must not go on reading the old rows."""
+        self.assertCached(names)
+        self.fail_at({1})
+        names()
+        self.assertEqual(FaultyCache.calls, 1)
+        Author.objects.create(name="B")
+        self.assertEqual(FaultyCache.calls, 3)  # pending, and the new version
+        self.assertEqual(self.timers, [])
+        self.recover()
+        self.assertEqual(self.assertMisses(names), ["A", "B"])
+
+    def test_writes_leave_alone_a_cache_that_failed_a_write(self) -> None:
+        self.fail_at(None)
+        Author.objects.create(name="B")
+        Author.objects.create(name="C")
+        self.assertEqual(FaultyCache.calls, 1)
+
+    def test_what_is_owed_is_settled_by_a_timer(self) -> None:
+        """A process that reads no more still owes the others its invalidations."""
+        self.assertCached(names)
+        self.fail_at(None)
+        Author.objects.create(name="B")
+        Author.objects.create(name="C")
+        (settle,) = self.timers
+        settle()
+        self.assertEqual(len(self.timers), 2)  # it failed again, and tries once more
+        self.fail_at(set())
+        self.timers[1]()
+        self.assertEqual(len(self.timers), 2)
+        self.assertIsNotNone(
+            caches["default"].get(get_table_cache_key("default", "library_author"))
+        )
+        self.assertEqual(list(guard_of("default")._owed), [])
+
+    def test_the_timer_is_a_daemon(self) -> None:
+        called = threading.Event()
+        failures.start_daemon_timer(0.001, called.set)
+        self.assertIs(called.wait(20), True)
+
+    def test_a_statement_whose_outcome_is_unknown_leaves_its_table_pending(self) -> None:
+        """The server may go on with it, and commit when nobody listens any more."""
+        self.assertCached(names)
+        key = get_table_cache_key("default", "library_author")
+
+        def lose(execute, sql, params, many, context):
+            raise OperationalError("server closed the connection unexpectedly")
+
+        def write_at_once() -> None:
+            with connection.execute_wrapper(lose):
+                Author.objects.create(name="B")
+
+        def write_in_transaction() -> None:
+            lost = mock.patch.object(
+                type(connections["default"]),
+                "_commit",
+                side_effect=OperationalError("server closed the connection unexpectedly"),
+            )
+            with lost, transaction.atomic():
+                Author.objects.create(name="B")
+
+        for write in (write_at_once, write_in_transaction):
+            with self.subTest(write):
+                invalidate(Author)
+                self.assertIsNotNone(caches["default"].get(key)[1])
+                with mock.patch.object(
+                    type(connections["default"]), "is_usable", return_value=False
+                ):
+                    with self.assertRaises(OperationalError):
+                        write()
+                self.assertIsNone(caches["default"].get(key)[1])
+                self.assertNeverCached(names)
+                # An error of a connection that still works is no such case.
+                with self.assertRaises(OperationalError):
+                    write()
+                self.assertIsNotNone(caches["default"].get(key)[1])
 
     def test_failed_keys_of_set_many_are_a_failure(self) -> None:
         self.assertCached(names)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
-from django.db import connection, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
+from django.db.models import CharField, Func, Value
 from django.test import TransactionTestCase
 from django.utils.module_loading import import_string
 
-from cachalot.api import invalidate
+from cachalot.api import cachalot_disabled, invalidate
 from cachalot.core.connection import Scope, state_of
+from cachalot.core.store import new_nonce
 from tests.library.models import Author, OddlyNamed, Tag
 from tests.support import CacheTestCase, in_thread
 
@@ -126,6 +131,42 @@ class PostgreSQLIsolationTests(CacheTestCase):
         with transaction.atomic():
             self.assertIs(scope(), Scope.SNAPSHOT)
 
+    def test_an_aborted_transaction_answers_as_the_database_does(self) -> None:
+        names()
+        with self.assertRaises(DatabaseError), transaction.atomic():
+            self.abort()
+            self.assertIs(scope(), Scope.NONE)
+            names()
+
+    def test_a_commit_that_postgresql_turns_into_a_rollback(self) -> None:
+        """What was SET is taken back with it, and must not name the rows that follow."""
+        self.assertCached(names)
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET search_path TO pg_temp")
+            Author.objects.none()
+            self.abort()
+        self.assertHits(names)
+
+    def abort(self) -> None:
+        """Leave the transaction aborted, which Django does not notice."""
+        with self.assertRaises(DatabaseError), connection.cursor() as cursor:
+            cursor.execute("SELECT 1 / 0")
+
+    def test_set_config_in_an_orm_query(self) -> None:
+        Tag.objects.create(name="t")
+        set_path = Func(
+            Value("search_path"),
+            Value("pg_catalog"),
+            Value(False),
+            function="set_config",
+            output_field=CharField(),
+        )
+        self.assertCached(names)
+        list(Tag.objects.annotate(path=set_path).values_list("path"))
+        with self.assertRaises(DatabaseError):
+            names()  # the table is not to be found on that path, in the cache neither
+
     def test_a_raw_begin_with_a_level(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
@@ -175,6 +216,18 @@ class MySQLIsolationTests(CacheTestCase):
                 self.assertIs(scope(), Scope.SNAPSHOT)
         finally:
             del connection.settings_dict["OPTIONS"]["isolation_level"]
+
+    def test_the_overlay_of_a_snapshot_ends_with_it(self) -> None:
+        self.set_level("REPEATABLE READ")
+        with transaction.atomic():
+            self.assertEqual(names(), ["A"])
+            in_thread(lambda: Author.objects.create(name="B"))
+            self.assertEqual(names(), ["A"])
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE TABLE library_made (id integer)")
+            self.assertEqual(names(), ["A", "B"])
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE library_made")
 
     def test_autocommit_off_by_hand(self) -> None:
         with connection.cursor() as cursor:
@@ -256,6 +309,86 @@ class SQLiteIsolationTests(TransactionTestCase):
             in_thread(lambda: Tag.objects.create(name="t"))
         self.assertEqual(self.assertHits(names), ["A", "B"])
         self.assertEqual(len(list(Tag.objects.all())), 1)
+
+    def test_an_unfinished_query_holds_its_snapshot(self) -> None:
+        """In autocommit, too: what other queries see meanwhile is not what is newest."""
+        Author.objects.bulk_create(Author(name=f"author {n}") for n in range(300))
+        for journal in ("WAL", "DELETE"):
+            self.set_journal(journal)
+            for stream in (
+                lambda: iter(Author.objects.iterator(chunk_size=2)),
+                self.raw_rows,
+            ):
+                with self.subTest(journal=journal, stream=stream):
+                    invalidate()
+                    rows = stream()
+                    next(rows)
+                    if journal == "WAL":
+                        in_thread(lambda: Tag.objects.create(name=new_nonce()))
+                        list(Tag.objects.all())
+                        for _ in rows:
+                            pass
+                        self.assertEqual(list(Tag.objects.all()), in_thread(self.tag_rows))
+                    else:
+                        # Nobody can commit meanwhile, so the cache may be used.
+                        self.assertCached(lambda: list(Tag.objects.all()))
+                        invalidate(Tag)
+                        for _ in rows:
+                            pass
+                    self.assertFreshTags()
+
+    def tag_rows(self) -> list[Tag]:
+        with cachalot_disabled():
+            return list(Tag.objects.all())
+
+    def assertFreshTags(self) -> None:
+        self.assertEqual(list(Tag.objects.all()), self.tag_rows())
+
+    def raw_rows(self) -> Iterator[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM library_author")
+            while row := cursor.fetchone():
+                yield row
+
+    def test_the_outermost_savepoint_is_the_transaction(self) -> None:
+        """SQLite commits by its release where nobody has sent BEGIN."""
+        with connection.cursor() as cursor:
+            names()
+            cursor.execute("SAVEPOINT outer_one")
+            Author.objects.create(name="B")
+            cursor.execute("SAVEPOINT inner_one")
+            Author.objects.create(name="C")
+            cursor.execute("RELEASE inner_one")
+            self.assertEqual(in_thread(names), ["A"])
+            cursor.execute("RELEASE outer_one")
+        self.assertEqual(in_thread(names), ["A", "B", "C"])
+        self.assertEqual(names(), ["A", "B", "C"])
+        transaction.set_autocommit(False)
+        try:
+            with transaction.atomic():
+                Author.objects.create(name="D")
+            self.assertEqual(in_thread(names), ["A", "B", "C", "D"])
+            self.assertEqual(names(), ["A", "B", "C", "D"])
+        finally:
+            transaction.set_autocommit(True)
+
+    def test_a_savepoint_takes_a_snapshot(self) -> None:
+        self.set_journal("WAL")
+        transaction.set_autocommit(False)
+        try:
+            self.assertIs(scope(), Scope.SHARED)
+            with transaction.atomic():
+                self.assertIs(scope(), Scope.SNAPSHOT)
+        finally:
+            transaction.set_autocommit(True)
+
+    def test_a_transaction_that_keeps_writers_out_shares(self) -> None:
+        self.set_journal("WAL")
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN IMMEDIATE")
+            self.assertIs(scope(), Scope.SHARED)
+            cursor.execute("ROLLBACK")
+        self.assertIs(scope(), Scope.SHARED)
 
     def test_a_rollback_journal_keeps_writers_out_from_the_first_hit_on(self) -> None:
         """What a transaction has read, from the cache or not, does not change until its end."""

@@ -202,6 +202,16 @@ def test_the_links_of_the_readme_lead_somewhere() -> None:
     assert not [link for link in links if not (ROOT / link).is_file()]
 
 
+def test_the_guide_says_where_things_are() -> None:
+    guide = (ROOT / "CONTRIBUTING.rst").read_text()
+    places = re.findall(r"``(\w+)(?:\(\))?``[^`]*\b(?:in|of)\s+``([\w/]+\.py)``", guide)
+    assert len(places) > 5
+    for name, file in places:
+        assert re.search(rf"\b{name}\b", (PACKAGE / file).read_text()), f"{name} in {file}"
+    for file in re.findall(r"``(core/\w+\.py)``", guide):
+        assert (PACKAGE / file).is_file(), file
+
+
 def test_the_changelog_begins_with_what_is_unreleased() -> None:
     headings = re.findall(r"^(.+)\n-+$", (ROOT / "CHANGELOG.rst").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased"

@@ -27,7 +27,9 @@ def version_of(table: str) -> object:
 class at_step:
     """Call ``function`` before or after a step of the store, and count the calls."""
 
-    def __init__(self, step: str, *, before: Callable = None, after: Callable = None) -> None:
+    def __init__(
+        self, step: str, *, before: Callable | None = None, after: Callable | None = None
+    ) -> None:
         original = getattr(Store, step)
 
         def stepped(store, *args, **kwargs):

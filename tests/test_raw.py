@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -178,6 +179,28 @@ class RawWriteTests(CacheTestCase):
             run("DROP SCHEMA tenant CASCADE")
 
 
+@pytest.mark.skipif("connection.vendor != 'sqlite'")
+class SQLiteRawTests(CacheTestCase):
+    setUp = RawWriteTests.setUp
+
+    def test_executescript(self) -> None:
+        names()
+        with connection.cursor() as cursor:
+            cursor.executescript("UPDATE library_author SET name = 'B'; SELECT 1;")
+        self.assertEqual(self.assertMisses(names), ["B"])
+
+    def test_executescript_commits_the_transaction(self) -> None:
+        in_thread(names)
+        with transaction.atomic():
+            Author.objects.create(name="B")
+            with connection.cursor() as cursor:
+                cursor.executescript("INSERT INTO library_tag (name) VALUES ('t')")
+            self.assertEqual(in_thread(names), ["A", "B"])
+            Author.objects.create(name="C")
+            self.assertEqual(in_thread(names), ["A", "B", "C"])
+        self.assertEqual(names(), ["A", "B", "C"])
+
+
 @pytest.mark.skipif("connection.vendor != 'postgresql'")
 class PostgreSQLRawTests(CacheTestCase):
     setUp = RawWriteTests.setUp
@@ -204,6 +227,43 @@ class PostgreSQLRawTests(CacheTestCase):
         )
         self.assertSeen(lambda: run(composed))
         self.assertSeen(lambda: run(b"UPDATE library_author SET name = 'C'"))
+
+    def test_copy(self) -> None:
+        for debugs in (False, True):
+            connection.force_debug_cursor = debugs
+            try:
+                with connection.cursor() as cursor:
+                    if hasattr(cursor.cursor, "copy"):  # psycopg
+
+                        def copy() -> None:
+                            with connection.cursor() as cursor:
+                                with cursor.copy("COPY library_author (name) FROM STDIN") as lines:
+                                    lines.write("copied\n")
+
+                        def stream() -> None:
+                            with connection.cursor() as cursor:
+                                statement = "UPDATE library_author SET name = 'x' RETURNING id"
+                                self.assertTrue(list(cursor.stream(statement)))
+
+                        self.assertSeen(copy)
+                        self.assertSeen(stream)
+                        continue
+
+                    def copy_expert() -> None:
+                        with connection.cursor() as cursor:
+                            file = StringIO("copied\n")
+                            cursor.copy_expert("COPY library_author (name) FROM STDIN", file)
+
+                    def copy_from() -> None:
+                        with connection.cursor() as cursor:
+                            cursor.copy_from(
+                                StringIO("copied\n"), "library_author", columns=["name"]
+                            )
+
+                    self.assertSeen(copy_expert)
+                    self.assertSeen(copy_from)
+            finally:
+                connection.force_debug_cursor = False
 
     def test_procedures(self) -> None:
         run(

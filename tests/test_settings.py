@@ -49,7 +49,7 @@ class DefaultTests(SimpleTestCase):
             "'CACHALOT_ENABELD' is not a cachalot setting; the known ones are CACHALOT_ENABLED"
         )
         with self.assertRaisesMessage(AttributeError, message):
-            cachalot_settings.CACHALOT_ENABELD
+            _ = cachalot_settings.CACHALOT_ENABELD
 
     def test_overriding_takes_effect_at_once_and_ends(self) -> None:
         self.assertIs(cachalot_settings.CACHALOT_ENABLED, True)

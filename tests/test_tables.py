@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.apps.registry import Apps
 from django.db import connection, models, transaction
 from django.db.models import (
     Case,
@@ -373,6 +374,57 @@ class ViewTests(CacheTestCase):
         self.assertEqual(read(), [("U", "B")])
         self.assertHits(read)
 
+    def test_a_write_to_a_view_reaches_its_tables(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE VIEW library_writable AS SELECT id, name FROM library_author")
+            if connection.vendor == "sqlite":
+                cursor.execute(
+                    "CREATE TRIGGER library_written INSTEAD OF UPDATE ON library_writable BEGIN"
+                    " UPDATE library_author SET name = NEW.name WHERE id = OLD.id; END"
+                )
+
+        class Writable(models.Model):
+            name = models.CharField(max_length=100)
+
+            class Meta:
+                app_label = "library"
+                apps = Apps()
+                managed = False
+                db_table = "library_writable"
+
+        def read() -> list[Any]:
+            return list(Author.objects.values_list("name", flat=True))
+
+        def raw() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("UPDATE library_writable SET name = 'raw'")
+
+        try:
+            for write in (lambda: Writable.objects.update(name="orm"), raw):
+                self.assertCached(read)
+                write()
+                self.assertMisses(read)
+                invalidate(Author)
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("DROP VIEW library_writable")
+
+    def test_a_view_over_something_volatile_is_not_cached(self) -> None:
+        chance = "RAND()" if connection.vendor == "mysql" else "RANDOM()"
+        with connection.cursor() as cursor:
+            cursor.execute("DROP VIEW library_titles")
+            cursor.execute("DROP VIEW library_summary")
+            cursor.execute(
+                f"CREATE VIEW library_summary AS SELECT 1 AS id, 'a' AS author_name,"
+                f" {chance} AS title"
+            )
+            cursor.execute("CREATE VIEW library_titles AS SELECT title FROM library_summary")
+        self.assertNeverCached(lambda: list(BookSummary.objects.values_list("title")))
+        with self.assertRaisesMessage(
+            UncachableQuery, "reads the view library_summary, which uses chance"
+        ):
+            _get_tables("default", BookSummary.objects.all().query)
+
     def test_a_view_of_a_view(self) -> None:
         def read() -> list[Any]:
             return list(
@@ -449,6 +501,30 @@ class UncachableTests(CacheTestCase):
             self.assertRefused(
                 Review.objects.filter(book__in=Book.objects.select_for_update()), "locks rows"
             )
+
+    def test_functions_of_the_database_that_may_read_tables(self) -> None:
+        if connection.vendor == "sqlite":
+            self.skipTest("SQLite has none")
+        definition = {
+            "postgresql": "CREATE FUNCTION count_books() RETURNS bigint LANGUAGE sql STABLE AS"
+            " 'SELECT COUNT(*) FROM library_book'",
+            "mysql": "CREATE FUNCTION count_books() RETURNS bigint READS SQL DATA"
+            " RETURN (SELECT COUNT(*) FROM library_book)",
+        }[connection.vendor]
+        with connection.cursor() as cursor:
+            cursor.execute(definition)
+        try:
+            Tag.objects.create(name="t")
+            queryset = Tag.objects.annotate(
+                n=Func(function="count_books", arity=0, output_field=models.IntegerField())
+            ).values_list("n", flat=True)
+            self.assertEqual(list(queryset.all()), [1])
+            Book.objects.create(title="U")
+            self.assertEqual(list(queryset.all()), [2])
+            self.assertRefused(queryset, "calls count_books(), a function of this database")
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("DROP FUNCTION count_books")
 
     def test_explain(self) -> None:
         self.assertTrue(Book.objects.all().explain())

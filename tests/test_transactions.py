@@ -325,6 +325,20 @@ class TransactionTests(CacheTestCase):
                 self.assertEqual(names(), expected)
                 self.assertEqual(in_thread(names), expected)
 
+    def test_a_raw_begin_inside_a_raw_transaction(self) -> None:
+        if connection.vendor == "sqlite":
+            self.skipTest("an error on SQLite")
+        self.assertCached(names)
+        begin = "BEGIN" if connection.vendor == "postgresql" else "START TRANSACTION"
+        with connection.cursor() as cursor:
+            cursor.execute(begin)
+            cursor.execute(begin)
+            Author.objects.create(name="B")
+            in_thread(names)
+            cursor.execute("COMMIT")
+        self.assertEqual(in_thread(names), ["A", "B"])
+        self.assertEqual(names(), ["A", "B"])
+
     def test_raw_savepoints(self) -> None:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SAVEPOINT mine")

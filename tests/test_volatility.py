@@ -325,13 +325,13 @@ class PostgreSQLFunctionTests(CacheTestCase):
                 _get_tables("default", Book.objects.annotate(x=function).query)
 
     def test_its_other_functions_are_not(self) -> None:
-        from django.contrib.postgres.aggregates import ArrayAgg, StringAgg
+        from django.contrib.postgres.aggregates import ArrayAgg, JSONBAgg
         from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
 
         vector = SearchVector("title")
         for queryset in (
             Author.objects.annotate(titles=ArrayAgg("books__title")),
-            Author.objects.annotate(titles=StringAgg("books__title", Value(", "))),
+            Author.objects.annotate(titles=JSONBAgg("books__title")),
             Book.objects.annotate(v=vector).filter(v=SearchQuery("sea")),
             Book.objects.annotate(r=SearchRank(vector, SearchQuery("sea"))).order_by("r"),
         ):

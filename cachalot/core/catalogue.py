@@ -1,4 +1,4 @@
-"""What the database's own catalogue tells: its tables, what its views read, what cannot roll back."""
+"""What the database's own catalogue tells: tables, what views read, what cannot roll back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from django.db import NotSupportedError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.names import canonical
-from cachalot.core.sql import names_after_keywords, words_of
+from cachalot.core.sql import WORD, names_after_keywords, words_of
+from cachalot.core.volatility import volatility_of
 
 logger = logging.getLogger("cachalot")
 
@@ -23,13 +24,15 @@ class Catalogue:
 
     ``sources`` maps a view (or a partitioned or inheriting table) to what its rows come from,
     ``untransactional`` are tables whose changes show at once and cannot be rolled back;
-    ``functions`` are those defined in this database that may read its tables.
+    ``functions`` are those defined in this database that may read its tables; ``volatile`` says
+    why the rows of a view may differ though its tables have not changed.
     """
 
     tables: frozenset[str] = frozenset()
     sources: dict[str, frozenset[str]] = field(default_factory=dict)
     untransactional: frozenset[str] = frozenset()
     functions: frozenset[str] = frozenset()
+    volatile: dict[str, str] = field(default_factory=dict)
 
     def with_sources(self, tables: frozenset[str]) -> frozenset[str]:
         """Return ``tables`` and all the tables their rows come from."""
@@ -86,6 +89,11 @@ _POSTGRESQL_TABLES = """
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
 """
+_POSTGRESQL_VIEWS = """
+    SELECT c.relname, pg_get_viewdef(c.oid)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+"""
 # Those in C, of extensions, do not read tables, but for the few that the volatility scan knows.
 _POSTGRESQL_FUNCTIONS = """
     SELECT DISTINCT p.proname FROM pg_proc p
@@ -111,44 +119,84 @@ _TRANSACTIONAL_ENGINES = frozenset({"innodb", "ndbcluster", "ndb", "rocksdb", "t
 
 
 def _read(connection: BaseDatabaseWrapper) -> Catalogue:
+    vendor = connection.vendor
+    readers = {"sqlite": _read_sqlite, "postgresql": _read_postgresql, "mysql": _read_mysql}
+    if vendor not in readers:
+        names = connection.introspection.table_names(include_views=True)
+        return Catalogue(frozenset(map(canonical, names)))
     with driver_cursor(connection) as cursor:
-        if connection.vendor == "sqlite":
-            cursor.execute(
-                "SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view')"
-            )
-            rows = list(cursor.fetchall())
-            tables = frozenset(canonical(name) for name, _, _ in rows)
-            definitions = {name: sql for name, kind, sql in rows if kind == "view"}
-            return Catalogue(tables, _sources_in(definitions, tables))
-        if connection.vendor == "postgresql":
-            cursor.execute(_POSTGRESQL_TABLES)
-            tables = frozenset(canonical(name) for (name,) in cursor.fetchall())
-            sources: dict[str, frozenset[str]] = {}
-            cursor.execute(_POSTGRESQL_SOURCES)
-            for view, source in cursor.fetchall():
-                view = canonical(view)
-                sources[view] = sources.get(view, frozenset()) | {canonical(source)}
-            cursor.execute(_POSTGRESQL_FUNCTIONS)
-            return Catalogue(tables, sources, functions=_lower(cursor.fetchall()))
-        if connection.vendor == "mysql":
-            cursor.execute(_MYSQL_TABLES)
-            engines = {canonical(name): engine for name, engine in cursor.fetchall()}
-            cursor.execute(_MYSQL_VIEWS)
-            # Without the SHOW VIEW privilege a definition is empty: then any table may be meant.
-            definitions = {name: sql or " ".join(engines) for name, sql in cursor.fetchall()}
-            cursor.execute(_MYSQL_FUNCTIONS)
-            return Catalogue(
-                frozenset(engines),
-                _sources_in(definitions, frozenset(engines)),
-                frozenset(
-                    table
-                    for table, engine in engines.items()
-                    if engine and engine.lower() not in _TRANSACTIONAL_ENGINES
-                ),
-                _lower(cursor.fetchall()),
-            )
-    names = connection.introspection.table_names(include_views=True)
-    return Catalogue(frozenset(map(canonical, names)))
+        return readers[vendor](cursor)
+
+
+def _read_sqlite(cursor: Any) -> Catalogue:
+    cursor.execute("SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view')")
+    rows = cursor.fetchall()
+    tables = frozenset(canonical(name) for name, _, _ in rows)
+    views = {canonical(name): sql for name, kind, sql in rows if kind == "view"}
+    return Catalogue(
+        tables,
+        _sources_in(views, tables),
+        volatile=_volatile_views(views, "sqlite", frozenset()),
+    )
+
+
+def _read_postgresql(cursor: Any) -> Catalogue:
+    cursor.execute(_POSTGRESQL_TABLES)
+    tables = frozenset(canonical(name) for (name,) in cursor.fetchall())
+    sources: dict[str, frozenset[str]] = {}
+    cursor.execute(_POSTGRESQL_SOURCES)
+    for view, source in cursor.fetchall():
+        view = canonical(view)
+        sources[view] = sources.get(view, frozenset()) | {canonical(source)}
+    cursor.execute(_POSTGRESQL_FUNCTIONS)
+    functions = _lower(cursor.fetchall())
+    cursor.execute(_POSTGRESQL_VIEWS)
+    views = {canonical(name): sql for name, sql in cursor.fetchall()}
+    return Catalogue(
+        tables,
+        sources,
+        functions=functions,
+        volatile=_volatile_views(views, "postgresql", functions),
+    )
+
+
+def _read_mysql(cursor: Any) -> Catalogue:
+    cursor.execute(_MYSQL_TABLES)
+    engines = {canonical(name): engine for name, engine in cursor.fetchall()}
+    tables = frozenset(engines)
+    cursor.execute(_MYSQL_VIEWS)
+    # Without the SHOW VIEW privilege a definition is empty: then any table may be meant.
+    views = {canonical(name): sql or " ".join(engines) for name, sql in cursor.fetchall()}
+    cursor.execute(_MYSQL_FUNCTIONS)
+    functions = _lower(cursor.fetchall())
+    return Catalogue(
+        tables,
+        _sources_in(views, tables),
+        frozenset(
+            table
+            for table, engine in engines.items()
+            if engine and engine.lower() not in _TRANSACTIONAL_ENGINES
+        ),
+        functions,
+        _volatile_views(views, "mysql", functions),
+    )
+
+
+def _volatile_views(
+    definitions: dict[str, str], vendor: str, functions: frozenset[str]
+) -> dict[str, str]:
+    """Return the reason for each view whose rows depend on more than its tables."""
+    volatile = {}
+    for view, sql in definitions.items():
+        volatility = volatility_of(sql, vendor)
+        called = volatility.functions & functions
+        if volatility.reason is not None:
+            volatile[view] = f"reads the view {view}, which {volatility.reason}"
+        elif volatility.is_random:
+            volatile[view] = f"reads the view {view}, which uses chance"
+        elif called:
+            volatile[view] = f"reads the view {view}, which calls {min(called)}()"
+    return volatile
 
 
 def _lower(rows: Iterable[tuple[str]]) -> frozenset[str]:
@@ -157,13 +205,11 @@ def _lower(rows: Iterable[tuple[str]]) -> frozenset[str]:
 
 def _sources_in(definitions: dict[str, str], tables: frozenset[str]) -> dict[str, frozenset[str]]:
     """Return what the text of each view's definition names: any word that is a table counts."""
+    odd_names = {table for table in tables if not WORD.fullmatch(table)}
     sources = {}
     for view, sql in definitions.items():
-        text = sql.lower()
-        named = {table for table in tables if table in text} & (
-            words_of(sql) | {table for table in tables if not table.isidentifier()}
-        )
-        sources[canonical(view)] = (named | names_after_keywords(sql)) - {canonical(view)}
+        named = tables & words_of(sql) | {table for table in odd_names if table in sql.lower()}
+        sources[view] = (named | names_after_keywords(sql)) - {view}
     return sources
 
 

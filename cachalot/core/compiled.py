@@ -93,6 +93,8 @@ def compile_query(compiler: Any) -> CompiledQuery:
         refusal = "is an EXPLAIN"
     elif called := catalogue.functions & analysis.volatility.functions:
         refusal = f"calls {min(called)}(), a function of this database that may read any table"
+    elif views := catalogue.volatile.keys() & tables:
+        refusal = catalogue.volatile[min(views)]
     else:
         refusal = _why_volatile(analysis.volatility, params) or why_uncachable(tables)
     return CompiledQuery(sql, params, tables, refusal)

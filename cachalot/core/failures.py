@@ -1,7 +1,7 @@
 """What happens when the cache does not answer: the site does.
 
-Each cache has one ``Guard`` a process. After a failure the cache is left alone for a while. Versions
-that could not be renewed are owed: they are renewed before this process uses the cache again.
+Each cache has one ``Guard`` a process. After a failure the cache is left alone for a while.
+Versions that could not be renewed are owed: they are renewed before this process reads it again.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ at all around COMMIT before ``on_commit()``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import wraps
-from typing import Any
+from functools import partial, wraps
+from typing import Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
@@ -54,6 +54,7 @@ def install() -> None:
     _patch(CursorWrapper, "execute", _accounted)
     _patch(CursorWrapper, "executemany", _accounted)
     _patch(CursorWrapper, "callproc", _accounted_procedure)
+    _patch(CursorWrapper, "__getattr__", _accounted_bulk)
     _patch(BaseDatabaseWrapper, "connect", _connected)
     _patch(BaseDatabaseWrapper, "commit", _committed)
     _patch(BaseDatabaseWrapper, "rollback", _rolled_back)
@@ -125,9 +126,10 @@ def _reevaluating(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _reevaluating_iteration(original: Callable[..., Any]) -> Callable[..., Any]:
-    def __iter__(self: QuerySet[Any]) -> Iterator[Any]:
+    def __iter__(self: Any) -> Iterator[Any]:
         if not switch.is_reevaluating():
-            return original(self)
+            rows: Iterator[Any] = original(self)
+            return rows
         _forget_rows(self)
         rows = original(self)
         # list() asks for the length between iter() and next(): that is no second use.
@@ -137,12 +139,12 @@ def _reevaluating_iteration(original: Callable[..., Any]) -> Callable[..., Any]:
     return __iter__
 
 
-def _iterating(queryset: QuerySet[Any], rows: Iterator[Any]) -> Iterator[Any]:
+def _iterating(queryset: Any, rows: Iterator[Any]) -> Iterator[Any]:
     queryset._cachalot_has_new_rows = False
     yield from rows
 
 
-def _forget_rows(queryset: QuerySet[Any]) -> None:
+def _forget_rows(queryset: Any) -> None:
     if getattr(queryset, "_cachalot_has_new_rows", False):
         queryset._cachalot_has_new_rows = False
     elif queryset._result_cache is not None:
@@ -212,11 +214,39 @@ def _accounted_procedure(original: Callable[..., Any]) -> Callable[..., Any]:
     return callproc
 
 
+def _accounted_bulk(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __getattr__(self: CursorWrapper, name: str) -> Any:
+        attribute = original(self, name)
+        if name not in raw.BULK_METHODS:
+            return attribute
+        return raw.account_for(self.db, name, attribute)
+
+    return __getattr__
+
+
+def _accounted_bulk_in_debug(original: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        bound = partial(original, self)
+        return raw.account_for(self.db, original.__name__, bound)(*args, **kwargs)
+
+    return method
+
+
+def _install_for_driver(connection: BaseDatabaseWrapper) -> None:
+    """Wrap what is known only once a database's driver is imported."""
+    if connection.vendor == "postgresql":
+        # Their own wrappers of copy() call the driver's cursor.
+        debug_wrapper = type(connection.make_debug_cursor(cast(Any, None)))
+        for name in ("copy", "copy_expert"):
+            _patch(debug_wrapper, name, _accounted_bulk_in_debug)
+
+
 # Transactions
 
 
 def _connected(original: Callable[..., Any]) -> Callable[..., Any]:
     def connect(self: BaseDatabaseWrapper) -> Any:
+        _install_for_driver(self)
         state_of(self).reset()
         return original(self)
 

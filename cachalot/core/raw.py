@@ -10,6 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core import transactions
 from cachalot.core.connection import State, is_tracked, state_of
+from cachalot.core.names import canonical
 from cachalot.core.session import session_of
 from cachalot.core.statements import Kind, Statement, classify
 from cachalot.core.tables import known_tables_in
@@ -75,11 +76,73 @@ def _run_by_kind(
 
 def call_procedure(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     """Run a stored procedure, which may write anything."""
+    if is_tracked(connection):
+        session_of(connection).make_unique()  # it may SET anything, too
     if not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run()
     with writing(connection, all_tables(connection)):
         # psycopg's callproc() is a SELECT of its own, on the driver's cursor.
         return run()
+
+
+#: Methods of the drivers' cursors that write and that ``CursorWrapper`` hands out as they are.
+BULK_METHODS = frozenset({"copy", "copy_expert", "copy_from", "executescript", "stream"})
+
+
+def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[..., T]) -> Any:
+    """Return ``method``, one of ``BULK_METHODS``, so that what it writes is accounted for."""
+    if name == "copy":  # psycopg: a context manager
+
+        @contextmanager
+        def copy(statement: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _writing_raw(connection, statement):
+                with method(statement, *args, **kwargs) as copying:  # type: ignore[attr-defined]
+                    yield copying
+
+        return copy
+    if name == "stream":  # psycopg: a generator of rows
+
+        def stream(query: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _writing_raw(connection, query):
+                yield from method(query, *args, **kwargs)  # type: ignore[misc]
+
+        return stream
+    if name == "copy_from":  # psycopg2, which names the table in place of a statement
+
+        def copy_from(file: Any, table: str, *args: Any, **kwargs: Any) -> T:
+            with writing(connection, (canonical(table),)):
+                return method(file, table, *args, **kwargs)
+
+        return copy_from
+    if name == "executescript":  # sqlite3, which commits an open transaction first
+
+        def executescript(script: str) -> T:
+            state = state_of(connection)
+            dirty = state.overlay.dirty if state.overlay is not None else frozenset()
+            state.is_lost |= state.is_in_transaction()
+            with invalidating(connection, dirty), _writing_raw(connection, script):
+                return method(script)
+
+        return executescript
+
+    def copy_expert(sql: Any, *args: Any, **kwargs: Any) -> T:  # psycopg2
+        with _writing_raw(connection, sql):
+            return method(sql, *args, **kwargs)
+
+    return copy_expert
+
+
+@contextmanager
+def _writing_raw(connection: BaseDatabaseWrapper, sql: object) -> Iterator[None]:
+    statement = classify(_text_of(sql, connection), connection.vendor)
+    is_read = statement.kind is Kind.READ
+    if is_read or not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
+        yield
+        return
+    with writing(connection, _tables_written(connection, statement), deletes=statement.deletes):
+        yield
+    if statement.kind in {Kind.SCHEMA, Kind.ANYTHING}:
+        forget_schema(connection)
 
 
 def _text_of(sql: object, connection: BaseDatabaseWrapper) -> str:

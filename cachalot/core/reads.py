@@ -128,7 +128,7 @@ def read(
 
 
 class covered:
-    """Tell the cursor that the compiler's own statement comes next: there is nothing to classify."""
+    """Tell the cursor that the statement to come is the compiler's own: nothing to classify."""
 
     __slots__ = ("_of_thread", "_previous")
 

@@ -132,7 +132,7 @@ class Store:
     def mark_pending(self, version_keys: Iterable[str]) -> None:
         """Keep every reader from serving and storing results of these keys."""
         now = clock()
-        self._set_versions({key: (now, None) for key in version_keys}, PENDING_TIMEOUT)
+        self._set_versions(dict.fromkeys(version_keys, (now, None)), PENDING_TIMEOUT)
 
     def renew(self, version_keys: Iterable[str]) -> None:
         """Give these keys new versions: whatever was stored under the old ones is invalid."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, connections, models
 
 from cachalot.core.names import canonical
+from cachalot.core.sql import WORD
 from cachalot.settings import cachalot_settings, forget_on_change
 
 # Django 6.1 has actions that the database itself takes on delete.
@@ -33,7 +34,7 @@ def known_tables() -> dict[str, str]:
 @lru_cache(maxsize=1)
 def _odd_names() -> tuple[str, ...]:
     """Known names that are no single word, so no scan for words finds them."""
-    return tuple(table for table in known_tables() if not table.replace("$", "_").isidentifier())
+    return tuple(table for table in known_tables() if not WORD.fullmatch(table))
 
 
 def known_tables_in(words: frozenset[str], text: str) -> set[str]:
@@ -102,7 +103,7 @@ def _cascades() -> dict[str, frozenset[str]]:
             if remote is not None and isinstance(
                 getattr(remote, "on_delete", None), _DatabaseOnDelete
             ):
-                parent = canonical(remote.model._meta.concrete_model._meta.db_table)
+                parent = canonical(remote.model._meta.db_table)
                 cascades.setdefault(parent, set()).add(canonical(model._meta.db_table))
     return {table: frozenset(changed) for table, changed in cascades.items()}
 
@@ -154,7 +155,7 @@ def _database_identity(db_alias: str) -> object:
     return (vendor, host.lower(), port, name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def aliases_of_database(db_alias: str) -> tuple[str, ...]:
     """Return every alias of the database that ``db_alias`` points to.
 

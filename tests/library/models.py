@@ -82,4 +82,4 @@ if hasattr(models, "DB_CASCADE"):  # Django 6.1
         placement = models.ForeignKey(Placement, models.DB_SET_NULL, null=True)
 
 else:
-    Placement = Label = None
+    Placement = Label = None  # type: ignore[assignment,misc]

@@ -1,0 +1,80 @@
+"""Threads that share one connection, as ``LiveServerTestCase`` has on SQLite in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from django.db import connection, connections
+
+from cachalot.core.connection import state_of
+from tests.library.models import Author, Tag
+from tests.support import CacheTestCase
+
+
+def names() -> list[str]:
+    return sorted(Author.objects.values_list("name", flat=True))
+
+
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="its connections can be shared")
+class SharedConnectionTests(CacheTestCase):
+    def setUp(self) -> None:
+        Author.objects.create(name="A")
+        connection.inc_thread_sharing()
+        self.addCleanup(connection.dec_thread_sharing)
+
+    def run_in_thread_sharing(self, function: Callable[[], object]) -> None:
+        shared = connections["default"]
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            connections["default"] = shared
+            try:
+                function()
+            except BaseException as error:
+                errors.append(error)
+            finally:
+                del connections["default"]
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(20)
+        self.assertEqual(errors, [])
+
+    def test_a_raw_write_during_a_read_of_another_thread_is_seen(self) -> None:
+        names()
+
+        def write() -> None:
+            with connections["default"].cursor() as cursor:
+                cursor.execute("UPDATE library_author SET name = 'B'")
+
+        def interrupt(execute, sql, params, many, context):
+            if threading.current_thread() is main and sql.startswith("SELECT"):
+                self.run_in_thread_sharing(write)
+            return execute(sql, params, many, context)
+
+        main = threading.current_thread()
+        with connection.execute_wrapper(interrupt):
+            list(Tag.objects.all())
+        self.assertEqual(self.assertMisses(names), ["B"])
+
+    def test_a_write_during_a_write_of_another_thread_is_seen(self) -> None:
+        names()
+
+        def interrupt(execute, sql, params, many, context):
+            if threading.current_thread() is main and sql.startswith("INSERT"):
+                self.run_in_thread_sharing(lambda: Author.objects.update(name="B"))
+                names()
+            return execute(sql, params, many, context)
+
+        main = threading.current_thread()
+        with connection.execute_wrapper(interrupt):
+            Tag.objects.create(name="t")
+            Author.objects.create(name="C")
+        self.assertEqual(self.assertMisses(names), ["B", "C"])
+        self.assertEqual(state_of(connection).of_thread.pending, frozenset())
+
+    def test_reads_are_shared(self) -> None:
+        names()
+        self.run_in_thread_sharing(lambda: self.assertHits(names))
