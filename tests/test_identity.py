@@ -6,6 +6,8 @@ import os
 from typing import Any
 from unittest import mock
 
+import pytest
+from django import VERSION
 from django.db import connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import SimpleTestCase
@@ -14,6 +16,7 @@ from cachalot.core.connection import state_of
 from cachalot.core.tables import _database_identity, aliases_of_database, forget
 from cachalot.utils import get_query_cache_key
 from tests.library.models import Author
+from tests.support import CacheTestCase
 
 
 def key_on(connection: Any) -> str:
@@ -118,3 +121,30 @@ class AliasTests(SimpleTestCase):
     def test_the_order_of_settings_does_not_matter(self) -> None:
         groups = self.group(zebra={"NAME": "a"}, default={"NAME": "a"}, ape={"NAME": "a"})
         self.assertEqual(groups["zebra"], ("default", "ape", "zebra"))
+
+
+@pytest.mark.skipif("connections['default'].vendor != 'postgresql'")
+class PoolTests(CacheTestCase):
+    def test_what_was_set_on_a_pooled_connection_is_not_forgotten(self) -> None:
+        """A pool hands a connection on as it was left."""
+        pytest.importorskip("psycopg_pool")
+        if VERSION < (5, 1):
+            self.skipTest("new in Django 5.1")
+        options = {"pool": {"min_size": 1, "max_size": 1}}
+        settings = {**connections["default"].settings_dict, "OPTIONS": options}
+        pooled = type(connections["default"])(settings, "default")
+        try:
+            with pooled.cursor():
+                clean = key_on(pooled)
+            pooled.close()
+            with pooled.cursor() as cursor:
+                self.assertEqual(key_on(pooled), clean)
+                cursor.execute("SET search_path TO pg_catalog")
+            pooled.close()
+            with pooled.cursor() as cursor:
+                self.assertNotEqual(key_on(pooled), clean)
+                cursor.execute("SHOW search_path")
+                self.assertEqual(cursor.fetchone(), ("pg_catalog",))
+        finally:
+            pooled.close()
+            pooled.close_pool()

@@ -95,6 +95,18 @@ class State:
             session.clear()
             self.changes += 1
 
+    def leave_session(self) -> None:
+        """Note what was set on a connection that goes back to a pool, where nothing resets it."""
+        driver_connection: Any = self._connection.connection
+        is_pooled = bool(self._connection.settings_dict.get("OPTIONS", {}).get("pool"))
+        if is_pooled and driver_connection is not None and session_of(self._connection).values:
+            driver_connection._cachalot_was_set = True
+
+    def take_over_session(self) -> None:
+        """Take into account what others have set on a connection that comes from a pool."""
+        if getattr(self._connection.connection, "_cachalot_was_set", False):
+            session_of(self._connection).make_unique()
+
     def is_in_transaction(self) -> bool:
         """Whether what this connection writes is invisible to others until a COMMIT."""
         connection = self._connection

@@ -247,8 +247,11 @@ def _install_for_driver(connection: BaseDatabaseWrapper) -> None:
 def _connected(original: Callable[..., Any]) -> Callable[..., Any]:
     def connect(self: BaseDatabaseWrapper) -> Any:
         _install_for_driver(self)
-        state_of(self).reset()
-        return original(self)
+        state = state_of(self)
+        state.reset()
+        result = original(self)
+        state.take_over_session()
+        return result
 
     return connect
 
@@ -292,6 +295,7 @@ def _autocommitted(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _closed(original: Callable[..., Any]) -> Callable[..., Any]:
     def close(self: BaseDatabaseWrapper) -> Any:
+        state_of(self).leave_session()
         # The database rolls back what is open.
         return transactions.rollback(self, lambda: original(self))
 
