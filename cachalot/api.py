@@ -15,6 +15,7 @@ from django.db import connections, models
 from django.utils.connection import ConnectionDoesNotExist
 
 from cachalot.core import switch, writes
+from cachalot.core.catalogue import SCHEMA
 from cachalot.core.connection import is_tracked, state_of
 from cachalot.core.keys import version_keys
 from cachalot.core.names import canonical
@@ -171,7 +172,7 @@ def _tables_by_database(
         if db_alias is not None or is_tracked(connections[alias])
     )
     return {
-        alias: writes.all_tables(connections[alias]) if tables is None else tables
+        alias: writes.all_tables(connections[alias]) | {SCHEMA} if tables is None else tables
         for alias in firsts
     }
 
@@ -187,7 +188,7 @@ def invalidate_migrated(sender: AppConfig, using: str, **kwargs: object) -> None
         canonical(model._meta.db_table) for model in sender.get_models(include_auto_created=True)
     )
     if tables and is_tracked(connection):
-        with writes.writing(connection, tables):
+        with writes.writing(connection, tables | {SCHEMA}):
             pass
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
 
+from cachalot.core.catalogue import SCHEMA
 from cachalot.core.compiled import compile_query
 from cachalot.core.keys import query_key, table_key
 from cachalot.core.refusal import UncachableQuery
@@ -51,4 +52,4 @@ def _get_tables(db_alias: str, query: Any, compiler: Any = None) -> set[str]:
         return set()
     if compiled.refusal is not None:
         raise UncachableQuery(compiled.refusal)
-    return {display_name(table) for table in compiled.tables}
+    return {display_name(table) for table in compiled.tables - {SCHEMA}}

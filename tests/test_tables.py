@@ -41,7 +41,7 @@ from tests.library.models import (
     Review,
     Tag,
 )
-from tests.support import CacheTestCase, count_queries
+from tests.support import CacheTestCase, count_queries, in_process
 
 AUTHOR, BOOK, NOVEL, PUBLISHER, REVIEW, TAG, BOOK_TAGS = (
     "library_author",
@@ -455,6 +455,29 @@ class ViewTests(CacheTestCase):
         self.assertEqual(self.assertCached(read), ["new"])
         Review.objects.all().delete()
         self.assertEqual(self.assertMisses(read), [])
+
+    def test_a_view_that_another_process_makes_anew(self) -> None:
+        if self.uses_locmem():
+            self.skipTest("LocMemCache is one process's own")
+
+        def read() -> list[Any]:
+            return list(BookSummary.objects.values_list("title", flat=True))
+
+        read()
+        self.assertEqual(self.assertHits(read), ["T"])
+        in_process(
+            "with connection.cursor() as cursor:\n"
+            "    cursor.execute('DROP VIEW library_titles')\n"
+            "    cursor.execute('DROP VIEW library_summary')\n"
+            "    cursor.execute('CREATE VIEW library_summary AS SELECT id, name AS title,"
+            " name AS author_name FROM library_tag')\n"
+            "    cursor.execute('CREATE VIEW library_titles AS SELECT 1 AS title')"
+        )
+        self.assertEqual(read(), [])
+        read()
+        self.assertHits(read)
+        Tag.objects.create(name="t")
+        self.assertEqual(self.assertMisses(read), ["t"])
 
     def test_reading_the_catalogue_counts_as_no_query(self) -> None:
         with connection.cursor() as cursor:

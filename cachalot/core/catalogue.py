@@ -17,6 +17,10 @@ from cachalot.core.volatility import volatility_of
 
 logger = logging.getLogger("cachalot")
 
+#: Stands for the catalogue among the tables of a query: whatever changes the schema, in whichever
+#: process, gives it a new version. No table has a name with a space at its end.
+SCHEMA = "schema "
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -215,6 +219,12 @@ def _sources_in(definitions: dict[str, str], tables: frozenset[str]) -> dict[str
 
 # By alias and database: a connection may be pointed elsewhere, as test runners do.
 _catalogues: dict[tuple[str, str], Catalogue] = {}
+# The version of ``SCHEMA`` that was in force before the catalogue was read.
+_nonces: dict[tuple[str, str], str] = {}
+
+
+def _key(connection: BaseDatabaseWrapper) -> tuple[str, str]:
+    return connection.alias, str(connection.settings_dict["NAME"])
 
 
 def catalogue_of(connection: BaseDatabaseWrapper) -> Catalogue:
@@ -223,7 +233,7 @@ def catalogue_of(connection: BaseDatabaseWrapper) -> Catalogue:
     Empty for a server whose catalogue is another one. Raise ``DatabaseError`` where none can be
     read now.
     """
-    key = (connection.alias, str(connection.settings_dict["NAME"]))
+    key = _key(connection)
     catalogue = _catalogues.get(key)
     if catalogue is None:
         try:
@@ -235,8 +245,24 @@ def catalogue_of(connection: BaseDatabaseWrapper) -> Catalogue:
     return catalogue
 
 
+def follow(connection: BaseDatabaseWrapper, nonce: str) -> bool:
+    """Read the catalogue again if another process has changed the schema since.
+
+    ``nonce`` is the version of ``SCHEMA`` as just read. Return whether the catalogue that the
+    query at hand was compiled with is right.
+    """
+    key = _key(connection)
+    if _nonces.get(key) == nonce:
+        return True
+    compiled_with = _catalogues.pop(key, None)
+    is_right = catalogue_of(connection) == compiled_with
+    _nonces[key] = nonce
+    return is_right
+
+
 def forget(db_alias: str | None = None) -> None:
     """Read the catalogue of ``db_alias`` (None: of every alias) again when it is next needed."""
     for key in list(_catalogues):
         if db_alias is None or key[0] == db_alias:
+            _nonces.pop(key, None)
             _catalogues.pop(key, None)

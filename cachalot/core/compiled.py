@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 
-from cachalot.core.catalogue import catalogue_of
+from cachalot.core.catalogue import SCHEMA, catalogue_of
 from cachalot.core.names import canonical
 from cachalot.core.sql import count_selects, names_after_keywords, words_of
-from cachalot.core.tables import known_tables_in, why_uncachable
+from cachalot.core.tables import known_tables_in, managed_tables, why_uncachable
 from cachalot.core.volatility import Volatility, is_clock_word, volatility_of
 from cachalot.settings import cachalot_settings, forget_on_change
 
@@ -56,7 +56,8 @@ class Analysis(NamedTuple):
 class CompiledQuery(NamedTuple):
     """The result of one compilation.
 
-    ``tables`` are canonical names. ``refusal`` says why the query must not be cached, or is None.
+    ``tables`` are canonical names, ``SCHEMA`` among them where views matter. ``refusal`` says why
+    the query must not be cached, or is None.
     """
 
     sql: str
@@ -97,6 +98,9 @@ def compile_query(compiler: Any) -> CompiledQuery:
         refusal = catalogue.volatile[min(views)]
     else:
         refusal = _why_volatile(analysis.volatility, params) or why_uncachable(tables)
+    if not tables <= managed_tables() or not catalogue.sources.keys().isdisjoint(tables):
+        # Some of them may be views, and another process may define those anew.
+        tables |= {SCHEMA}
     return CompiledQuery(sql, params, tables, refusal)
 
 

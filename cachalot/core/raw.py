@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core import transactions
+from cachalot.core.catalogue import SCHEMA
 from cachalot.core.connection import State, is_tracked, state_of
 from cachalot.core.names import canonical
 from cachalot.core.session import session_of
@@ -18,6 +19,8 @@ from cachalot.core.writes import all_tables, forget_schema, invalidating, writin
 from cachalot.settings import cachalot_settings
 
 T = TypeVar("T")
+
+_CHANGES_SCHEMA = frozenset({Kind.SCHEMA, Kind.ANYTHING})
 
 
 def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Callable[[], T]) -> T:
@@ -141,7 +144,7 @@ def _writing_raw(connection: BaseDatabaseWrapper, sql: object) -> Iterator[None]
         return
     with writing(connection, _tables_written(connection, statement), deletes=statement.deletes):
         yield
-    if statement.kind in {Kind.SCHEMA, Kind.ANYTHING}:
+    if statement.kind in _CHANGES_SCHEMA:
         forget_schema(connection)
 
 
@@ -186,11 +189,10 @@ def _change_schema(
 
 def _tables_written(connection: BaseDatabaseWrapper, statement: Statement) -> frozenset[str]:
     """Return what a raw statement may write: every table it names, or all there are."""
-    if statement.kind is not Kind.ANYTHING and not statement.cascades:
-        tables = statement.tables | known_tables_in(statement.words, statement.text)
-        if tables:
-            return frozenset(tables)
-    return all_tables(connection)
+    tables = statement.tables | known_tables_in(statement.words, statement.text)
+    if statement.kind is Kind.ANYTHING or statement.cascades or not tables:
+        tables = all_tables(connection)
+    return tables | {SCHEMA} if statement.kind in _CHANGES_SCHEMA else frozenset(tables)
 
 
 def _change_session(

@@ -12,7 +12,7 @@ from django.core.cache.backends.db import DatabaseCache
 from django.core.exceptions import EmptyResultSet
 from django.db.models.sql.constants import MULTI, SINGLE
 
-from cachalot.core.catalogue import catalogue_of
+from cachalot.core.catalogue import SCHEMA, catalogue_of, follow
 from cachalot.core.compiled import CompiledQuery, compile_query
 from cachalot.core.connection import Scope, State, may_use, state_of
 from cachalot.core.failures import Guard, guard_of
@@ -171,9 +171,14 @@ def _look_up(
     nonces: tuple[str, ...] | None = None
     payload: bytes | None = None
     if scope is Scope.SHARED:
-        nonces, payload = _read_shared(version_keys(connection.alias, tables), key)
+        keys = version_keys(connection.alias, tables)
+        nonces, payload = _read_shared(keys, key)
         if nonces is None:
             return None, None
+        if SCHEMA in tables:
+            (schema_key,) = version_keys(connection.alias, frozenset({SCHEMA}))
+            if not follow(connection, nonces[keys.index(schema_key)]):
+                return None, None
         if any(private):
             payload = None  # the transaction has written one of the tables
     if overlay is None:

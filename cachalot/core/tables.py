@@ -32,6 +32,15 @@ def known_tables() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
+def managed_tables() -> frozenset[str]:
+    """Return the canonical names of the tables that Django creates, which are no views."""
+    models_with_tables = apps.get_models(include_auto_created=True, include_swapped=True)
+    return frozenset(
+        canonical(model._meta.db_table) for model in models_with_tables if model._meta.managed
+    )
+
+
+@lru_cache(maxsize=1)
 def _odd_names() -> tuple[str, ...]:
     """Known names that are no single word, so no scan for words finds them."""
     return tuple(table for table in known_tables() if not WORD.fullmatch(table))
@@ -173,6 +182,7 @@ def forget() -> None:
     """Clear what was derived from models and settings."""
     for memo in (
         known_tables,
+        managed_tables,
         _odd_names,
         _uncachable_tables,
         _only_cachable_tables,

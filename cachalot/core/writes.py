@@ -23,7 +23,7 @@ logger = logging.getLogger("cachalot")
 def announce(db_alias: str, tables: Iterable[str]) -> None:
     """Send ``post_invalidation`` for each table and each alias of its database."""
     for alias in aliases_of_database(db_alias):
-        for table in sorted(tables):
+        for table in sorted(frozenset(tables) - {catalogue.SCHEMA}):
             results = post_invalidation.send_robust(display_name(table), db_alias=alias)
             for receiver, result in results:
                 if isinstance(result, Exception):
