@@ -28,11 +28,16 @@ def count_queries(read: Callable[[], T], using: str = "default") -> tuple[T, int
     return result, len(queries)
 
 
+def close_caches() -> None:
+    """Close what this thread has opened to caches."""
+    for cache in caches.all(initialized_only=True):
+        cache.close()
+
+
 def close_connections() -> None:
     """Close what this thread has opened to databases and caches."""
     connections.close_all()
-    for cache in caches.all(initialized_only=True):
-        cache.close()
+    close_caches()
 
 
 def in_thread(function: Callable[[], T], timeout: float = 30) -> T:

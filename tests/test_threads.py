@@ -10,7 +10,7 @@ from django.db import connection, connections
 
 from cachalot.core.connection import state_of
 from tests.library.models import Author, Tag
-from tests.support import CacheTestCase
+from tests.support import CacheTestCase, close_caches
 
 
 def names() -> list[str]:
@@ -36,6 +36,7 @@ class SharedConnectionTests(CacheTestCase):
                 errors.append(error)
             finally:
                 del connections["default"]
+                close_caches()
 
         thread = threading.Thread(target=run)
         thread.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import weakref
 from enum import Enum
@@ -12,6 +11,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.catalogue import driver_cursor
+from cachalot.core.isolation import DIRTY_LEVELS, Isolation
 from cachalot.core.overlay import Overlay
 from cachalot.core.session import session_of
 from cachalot.core.store import new_nonce
@@ -24,21 +24,6 @@ class Scope(Enum):
     SHARED = "shared"  # each statement sees the newest committed data
     SNAPSHOT = "snapshot"  # the transaction sees the data of its beginning: its overlay only
     NONE = "none"  # what is seen is not known
-
-
-_LEVEL = re.compile(r"READ\s+UNCOMMITTED|READ\s+COMMITTED|REPEATABLE\s+READ|SERIALIZABLE", re.I)
-_SESSION_LEVEL = re.compile(
-    r"\bSESSION\b|SET\s+\w+_isolation|default_transaction_isolation", re.IGNORECASE
-)
-_UNKNOWN = "unknown"
-# Under these a query may see what is not committed.
-_DIRTY_LEVELS = frozenset({"read uncommitted", _UNKNOWN})
-_PSYCOPG2_LEVELS = {
-    1: "read committed",
-    2: "repeatable read",
-    3: "serializable",
-    4: "read uncommitted",
-}
 
 
 class _OfThread(threading.local):
@@ -83,11 +68,7 @@ class State:
         self.is_lost = False
         #: Whether the open transaction has changed the catalogue.
         self.changed_schema = False
-        #: The isolation level that raw SQL has set for the session and for the transaction.
-        self._session_level: str | None = None
-        self._transaction_level: str | None = None
-        self._level_before: str | None = None
-        self._default_level: str | None = None
+        self._isolation = Isolation(self._connection)
         self._scope: Scope | None = None
         self._session_values: dict[tuple[str, bool], bytes] | None = None
         session = session_of(self._connection)
@@ -121,16 +102,17 @@ class State:
         if self.overlay is None:
             self.overlay = Overlay()
             self._session_values = session_of(self._connection).snapshot()
-            self._level_before = self._session_level
+            self._isolation.begin()
         return self.overlay
 
     def end_transaction(self, *, is_rollback: bool) -> None:
         """Forget the transaction: it is over."""
         session = session_of(self._connection)
-        if is_rollback and self._session_values is not None and self._connection.vendor != "mysql":
+        takes_back = is_rollback and self._connection.vendor != "mysql"
+        if takes_back and self._session_values is not None:
             session.restore(self._session_values)
-            self._session_level = self._level_before
         session.end_transaction()
+        self._isolation.end(takes_back=takes_back and self._session_values is not None)
         self.overlay = None
         self.changes += 1
         self.has_failed_commit = False
@@ -138,21 +120,12 @@ class State:
         self.changed_schema = False
         self.keeps_writers_out = False
         self.outermost_savepoint = None
-        self._transaction_level = None
         self._scope = None
         self._session_values = None
 
     def set_isolation(self, statement: str) -> None:
         """Take in a raw statement that names an isolation level."""
-        match = _LEVEL.search(statement)
-        level = " ".join(match[0].lower().split()) if match else _UNKNOWN
-        if _SESSION_LEVEL.search(statement):
-            self._session_level = level
-        elif self._connection.vendor == "mysql":
-            # It counts for the next transaction, which may be a single statement by then.
-            self._transaction_level = _UNKNOWN
-        else:
-            self._transaction_level = level
+        self._isolation.set(statement)
         self._scope = None
 
     def forget_scope(self) -> None:
@@ -168,7 +141,7 @@ class State:
         if self._scope is None:
             if self.is_in_transaction():
                 self._scope = self._transaction_scope()
-            elif self._connection.vendor == "mysql" and self._level() in _DIRTY_LEVELS:
+            elif self._connection.vendor == "mysql" and self._isolation.level() in DIRTY_LEVELS:
                 self._scope = Scope.NONE
             else:
                 # Each statement is a transaction of its own and sees what is newest.
@@ -182,53 +155,16 @@ class State:
         if self._connection.vendor != "postgresql" or self._connection.connection is None:
             return False
         # Both psycopgs; TransactionStatus.INERROR and TRANSACTION_STATUS_INERROR are 3.
-        status: int = self._connection.connection.info.transaction_status
-        return status == 3
+        info = getattr(self._connection.connection, "info", None)
+        return getattr(info, "transaction_status", None) == 3
 
     def _transaction_scope(self) -> Scope:
         vendor = self._connection.vendor
-        level = self._level()
+        level = self._isolation.level()
         # PostgreSQL treats READ UNCOMMITTED as READ COMMITTED.
         if level == "read committed" or (vendor == "postgresql" and level == "read uncommitted"):
             return Scope.SHARED
-        return Scope.NONE if level in _DIRTY_LEVELS else Scope.SNAPSHOT
-
-    def _level(self) -> str:
-        level = self._transaction_level or self._driver_level() or self._session_level
-        if level is None:
-            if self._default_level is None:
-                self._default_level = self._read_default_level()
-            level = self._default_level
-        return level
-
-    def _driver_level(self) -> str | None:
-        """Return the level that psycopg names in each BEGIN, None if it names none."""
-        if self._connection.vendor != "postgresql":
-            # Django sends MySQL's level in a statement that set_isolation() has seen.
-            return None
-        self._connection.ensure_connection()
-        configured: Any = getattr(self._connection.connection, "isolation_level", None)
-        if configured is None:
-            return None
-        # psycopg has an enumeration, psycopg2 numbers (extensions.ISOLATION_LEVEL_*).
-        name = getattr(configured, "name", None) or _PSYCOPG2_LEVELS.get(configured, _UNKNOWN)
-        return name.lower().replace("_", " ")
-
-    def _read_default_level(self) -> str:
-        """Return the level that the server, the database or the role has as its default."""
-        if self._connection.vendor == "postgresql":
-            # SHOW takes no snapshot, so SET TRANSACTION stays legal after it.
-            statement = "SHOW default_transaction_isolation"
-        elif self._connection.vendor == "mysql":
-            statement = (
-                "SHOW VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')"
-            )
-        else:
-            return _UNKNOWN
-        with driver_cursor(self._connection) as cursor:
-            cursor.execute(statement)
-            default: str = cursor.fetchone()[-1]
-        return default.lower().replace("-", " ")
+        return Scope.NONE if level in DIRTY_LEVELS else Scope.SNAPSHOT
 
     def _sqlite_scope(self) -> Scope:
         """Return SQLite's scope, which depends on the journal and on what the connection holds."""
