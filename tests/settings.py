@@ -51,6 +51,8 @@ _CACHES = {
     "pylibmc": {
         "BACKEND": "django.core.cache.backends.memcached.PyLibMCCache",
         "LOCATION": "127.0.0.1:11211",
+        # None, its default, makes pylibmc complain on Python 3.13.
+        "OPTIONS": {"behaviors": {}},
     },
 }
 

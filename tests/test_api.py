@@ -9,7 +9,7 @@ from unittest import mock
 
 from asgiref.sync import sync_to_async
 from django.core.cache import InvalidCacheBackendError, caches
-from django.db import connection, connections, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.utils import ConnectionDoesNotExist
 from django.test import override_settings
 
@@ -394,6 +394,13 @@ class SignalTests(CacheTestCase):
             sent.clear()
             Tag.objects.using("other").create(name="t")
             self.assertEqual(sent, [("library_tag", "other")])
+
+    def test_a_write_that_fails_sends_none(self) -> None:
+        Tag.objects.create(name="t")
+        with receiving() as sent:
+            with self.assertRaises(IntegrityError):
+                Tag.objects.bulk_create([Tag(name="t")])
+            self.assertEqual(sent, [])
 
     def test_a_sender_is_compared_by_value(self) -> None:
         received = []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 
+from cachalot.core.tables import forget
 from tests.library.models import Label, Placement, Shelf
 from tests.support import CacheTestCase
 
@@ -43,6 +45,22 @@ class CascadeTests(CacheTestCase):
         self.rows()
         self.shelf.delete()
         self.assertEqual(self.rows(), [[], [(None,)]])
+
+    def test_every_action_of_the_database_counts(self) -> None:
+        key = Placement._meta.get_field("shelf").remote_field
+        for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT"):
+            with (
+                self.subTest(name),
+                mock.patch.object(key, "on_delete", getattr(models, name)),
+                transaction.atomic(),
+            ):
+                forget()
+                self.addCleanup(forget)
+                self.assertNotEqual(self.rows()[0], [])
+                with connection.cursor() as cursor:
+                    cursor.execute("DELETE FROM library_shelf")
+                self.assertEqual(self.rows(), [[], [(None,)]])
+                transaction.set_rollback(True)
 
     def test_an_update_does_not(self) -> None:
         self.rows()

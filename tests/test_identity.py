@@ -94,6 +94,7 @@ class AliasTests(SimpleTestCase):
             ({"NAME": "a", "HOST": "one"}, {"NAME": "a", "HOST": "two"}),
             ({"NAME": "a", "PORT": "5432"}, {"NAME": "a", "PORT": "5433"}),
             ({"NAME": "a"}, {"NAME": "a", "vendor": "mysql"}),
+            ({"NAME": "a", "PORT": "1"}, {"NAME": "a", "PORT": "1", "vendor": "mysql"}),
             ({"NAME": ""}, {"NAME": ""}),
             ({"vendor": "sqlite", "NAME": ":memory:"}, {"vendor": "sqlite", "NAME": ":memory:"}),
         ):

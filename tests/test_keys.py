@@ -221,6 +221,12 @@ class TableKeyTests(SimpleTestCase):
         )
         self.assertEqual(get_table_cache_key("mirror", "a"), get_table_cache_key("default", "a"))
 
+    @override_settings(CACHALOT_TABLE_KEYGEN=lambda db_alias, table: f"{db_alias}.{table}")
+    def test_aliases_of_one_database_share_them_whatever_the_generator(self) -> None:
+        tables = frozenset({"a", "b"})
+        self.assertEqual(version_keys("mirror", tables), ("default.a", "default.b"))
+        self.assertEqual(version_keys("other", tables), ("other.a", "other.b"))
+
     def test_tenants_and_clones_share_them(self) -> None:
         key = get_table_cache_key("default", "app_book")
         with changed(schema_name="tenant"), pointed_at(NAME="clone_1"):

@@ -109,6 +109,7 @@ def test_only_entries_of_clean_tables_are_publishable() -> None:
     overlay = Overlay()
     put(overlay, "early", entry_of(overlay, "a"))
     put(overlay, "clean", entry_of(overlay, "b"))
+    put(overlay, "half", entry_of(overlay, "a", "b"))
     put(overlay, "snapshot", entry_of(overlay, "b")._replace(shared=None))
     overlay.touch(["a"])
     put(overlay, "dirty", entry_of(overlay, "a"))

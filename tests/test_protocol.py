@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from unittest import mock
 
@@ -10,10 +11,12 @@ from django.db import connections, transaction
 from django.test import override_settings
 
 from cachalot.core.keys import version_keys
-from cachalot.core.store import PENDING_TIMEOUT, Store
+from cachalot.core.overlay import Overlay
+from cachalot.core.store import PENDING_TIMEOUT, Store, pack
+from cachalot.signals import post_invalidation
 from cachalot.utils import get_table_cache_key
 from tests.library.models import Author, Tag
-from tests.support import CacheTestCase, in_thread
+from tests.support import CacheTestCase, in_process, in_thread
 
 
 def names() -> list[str]:
@@ -66,6 +69,16 @@ class ProtocolTests(CacheTestCase):
         seen.add(version_of("library_author")[1])
         self.assertEqual(len(seen), 6)
 
+    def test_no_two_processes_make_the_same_nonce(self) -> None:
+        """Not even where both have just been started, with the same seed."""
+        code = (
+            "import random\n"
+            "from cachalot.core.store import new_nonce\n"
+            "random.seed(0)\n"
+            "result = [new_nonce() for _ in range(20)]"
+        )
+        self.assertEqual(len({*in_process(code), *in_process(code)}), 40)
+
     def test_an_entry_carries_the_versions_read_before_its_query(self) -> None:
         """A write that commits while a reader's query runs makes the reader's entry invalid."""
 
@@ -77,13 +90,12 @@ class ProtocolTests(CacheTestCase):
 
         connection = connections["default"]
         if connection.vendor == "sqlite":
-            # Its open cursor would keep the writer out: write just before the store instead.
-            def write() -> None:
-                with mock.patch.object(Store, "put", original):
-                    in_thread(lambda: Author.objects.create(name="B"))
+            # Its open cursor would keep the writer out: write just before the rows are packed.
+            def write_and_pack(rows: object) -> bytes:
+                in_thread(lambda: Author.objects.create(name="B"))
+                return pack(rows)
 
-            original = Store.put
-            with at_step("put", before=write):
+            with mock.patch("cachalot.core.reads.pack", write_and_pack):
                 self.assertEqual(names(), ["A"])
         else:
             with connection.execute_wrapper(write_meanwhile):
@@ -162,6 +174,55 @@ class ProtocolTests(CacheTestCase):
         self.assertEqual(steps, [True])
         self.assertIsNotNone(version_of("library_author")[1])
 
+    def test_the_signal_follows_the_new_versions(self) -> None:
+        seen = []
+
+        def receive(db_alias: str, **kwargs: object) -> None:
+            if db_alias == "default":
+                seen.append(version_of("library_author"))
+
+        def in_transaction() -> None:
+            with transaction.atomic():
+                Author.objects.create(name="B")
+
+        post_invalidation.connect(receive)
+        try:
+            for write in (lambda: Author.objects.create(name="B"), in_transaction):
+                before = version_of("library_author")
+                write()
+                (version,) = seen
+                self.assertIsNotNone(version[1])
+                self.assertNotEqual(version[1], before[1])
+                seen.clear()
+        finally:
+            post_invalidation.disconnect(receive)
+
+    def test_a_commit_shares_none_of_the_private_versions(self) -> None:
+        private: set[str | None] = set()
+        original = Overlay.touch
+
+        def note(overlay: Overlay, tables) -> None:
+            tables = list(tables)
+            original(overlay, tables)
+            private.update(overlay.versions(tables))
+
+        with mock.patch.object(Overlay, "touch", note), transaction.atomic():
+            Author.objects.create(name="B")
+            names()
+            Author.objects.create(name="C")
+        self.assertEqual(len(private), 2)
+        self.assertNotIn(version_of("library_author")[1], private)
+
+    def test_a_commit_publishes_what_was_read_at_once(self) -> None:
+        with at_step("put") as published:
+            with transaction.atomic():
+                names()
+                list(Tag.objects.all())
+                self.assertEqual(published.calls, 0)
+            self.assertEqual(published.calls, 1)
+        self.assertHits(names)
+        self.assertHits(lambda: list(Tag.objects.all()))
+
     def test_new_versions_follow_a_statement_that_fails(self) -> None:
         self.assertCached(names)
         before = version_of("library_author")
@@ -186,6 +247,7 @@ class ProtocolTests(CacheTestCase):
             timeouts.append((timeout, {nonce for _, nonce in versions.values()} == {None}))
             return original(store, versions, timeout)
 
+        self.assertEqual(PENDING_TIMEOUT, 300)
         with mock.patch.object(Store, "_set_versions", note):
             Author.objects.create(name="B")
         self.assertEqual(timeouts, [(PENDING_TIMEOUT, True), (None, False)])
@@ -203,6 +265,27 @@ class ProtocolTests(CacheTestCase):
         caches["default"].clear()
         self.assertCached(names)
 
+    def test_an_added_version_equals_nothing_stored(self) -> None:
+        """What was stored under one added version is not found again under the next."""
+        key = get_table_cache_key("default", "library_author")
+        caches["default"].delete(key)
+        self.assertCached(names)
+        Author.objects.create(name="B")
+        caches["default"].delete(key)
+        self.assertEqual(self.assertMisses(names), ["A", "B"])
+
+    def test_two_readers_that_miss_a_version_agree_on_one(self) -> None:
+        caches["default"].clear()
+
+        def interfere(store, version_keys_, found, original=Store._add_missing):
+            with mock.patch.object(Store, "_add_missing", original):
+                in_thread(names)
+            return original(store, version_keys_, found)
+
+        with mock.patch.object(Store, "_add_missing", interfere):
+            names()
+        self.assertHits(names)
+
     def test_a_missing_version_is_added_without_overwriting_a_pending_mark(self) -> None:
         keys = version_keys("default", frozenset({"library_author"}))
         caches["default"].clear()
@@ -212,8 +295,9 @@ class ProtocolTests(CacheTestCase):
             Store(caches["default"]).mark_pending(keys)
             return original(store, version_keys_, found)
 
-        with mock.patch.object(Store, "_add_missing", interfere):
+        with mock.patch.object(Store, "_add_missing", interfere), at_step("put") as stored:
             self.assertMisses(names)
+        self.assertEqual(stored.calls, 0)
         self.assertIs(version_of("library_author")[1], None)
 
     def test_two_tables_written_at_once_have_versions_of_their_own(self) -> None:
@@ -273,6 +357,33 @@ class ProtocolTests(CacheTestCase):
                 cache.set(key, damaged)
                 self.assertMisses(names)
                 self.assertHits(names)
+
+    def test_what_lies_in_the_cache_has_no_class_of_cachalot(self) -> None:
+        """Another release, or another program, can read it."""
+        stored: list[object] = []
+
+        def noting(method: Callable) -> Callable:
+            def note(cache, *args, **kwargs):
+                stored.append(args)
+                return method(cache, *args, **kwargs)
+
+            return note
+
+        cache = type(caches["default"])
+        with (
+            mock.patch.object(cache, "add", noting(cache.add)),
+            mock.patch.object(cache, "set_many", noting(cache.set_many)),
+        ):
+            caches["default"].clear()
+            names()
+            Author.objects.create(name="B")
+            with transaction.atomic():
+                Author.objects.count()
+        # A version added, an entry, a pending mark, a new version, an entry published.
+        self.assertEqual(len(stored), 5)
+        for arguments in stored:
+            pickled = pickle.dumps(arguments).replace(b"cachalot:", b"")
+            self.assertNotIn(b"cachalot", pickled)
 
     def test_a_damaged_version_keeps_its_table_uncached_until_its_next_write(self) -> None:
         for damaged in ("foreign", 7, (1.0,), (1.0, 2), ("x", "y")):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import StringIO
 from typing import Any
+from unittest import mock
 
 import pytest
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.test import override_settings
 
+from cachalot.core import catalogue
 from tests.library.models import Author, Book, OddlyNamed, Tag
 from tests.support import CacheTestCase, in_thread
 
@@ -105,6 +107,16 @@ class RawWriteTests(CacheTestCase):
         with self.assertRaises(TypeError):
             connection.cursor().execute()
         self.assertHits(names)
+
+    def test_a_catalogue_that_cannot_be_read_masks_no_error(self) -> None:
+        """As in an aborted transaction: the statement's own error is the caller's."""
+        catalogue.forget()
+        self.addCleanup(catalogue.forget)
+        with (
+            mock.patch.object(catalogue, "_read", side_effect=DatabaseError("no catalogue")),
+            self.assertRaisesMessage(DatabaseError, "FROBNICATE"),
+        ):
+            run("FROBNICATE")
 
     @override_settings(CACHALOT_INVALIDATE_RAW=False)
     def test_raw_invalidation_switched_off(self) -> None:
@@ -227,6 +239,19 @@ class PostgreSQLRawTests(CacheTestCase):
         )
         self.assertSeen(lambda: run(composed))
         self.assertSeen(lambda: run(b"UPDATE library_author SET name = 'C'"))
+        # And what is in them is read: the text of another object says nothing.
+        names()
+        table = sql.Identifier("library_tag")
+        for statement in (
+            sql.SQL("SELECT * FROM {}").format(sql.Identifier("library_author")),
+            sql.SQL("SELECT 1"),
+            sql.SQL("DELETE FROM {}").format(table),
+            b"SELECT * FROM library_author",
+            b"DELETE FROM library_tag",
+        ):
+            with self.subTest(statement):
+                run(statement)
+                self.assertHits(names)
 
     def test_copy(self) -> None:
         for debugs in (False, True):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from contextlib import nullcontext
 from decimal import Decimal
+from unittest import mock
 
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Avg, Count, Exists, F, OuterRef, Prefetch, Q, Subquery, Window
 from django.db.models.functions import RowNumber, Upper
+from django.db.models.sql import compiler as sql_compiler
 
 from cachalot.api import invalidate
 from tests.library.models import Author, Book, Novel, Paperback, Review, Tag
@@ -137,6 +140,85 @@ class ReadTests(CacheTestCase):
         iterator.close()
         # It was not read to its end, so nothing was stored.
         self.assertCached(lambda: list(Book.objects.order_by("pk").iterator(chunk_size=10)))
+
+    def test_rows_are_streamed_in_the_chunks_asked_for(self) -> None:
+        Tag.objects.bulk_create(Tag(name=str(n)) for n in range(9))
+        compiler = Tag.objects.order_by("pk").values_list("name").query.get_compiler("default")
+        asked = []
+        original = connection.chunked_cursor
+
+        def note() -> object:
+            asked.append(True)
+            return original()
+
+        with mock.patch.object(connection, "chunked_cursor", note):
+            chunks = compiler.execute_sql(chunked_fetch=True, chunk_size=4)
+            self.assertEqual([len(chunk) for chunk in chunks], [4, 4, 2])
+        self.assertEqual(asked, [True])
+
+    def test_an_iterator_is_lazy_about_its_queries_rows(self) -> None:
+        """A row is passed on before the next chunk is fetched."""
+        Tag.objects.bulk_create(Tag(name=str(n)) for n in range(9))
+        fetched = []
+
+        def counting(original):
+            def cursor_iter(*args):
+                for chunk in original(*args):
+                    fetched.append(len(chunk))
+                    yield chunk
+
+            return cursor_iter
+
+        with mock.patch.object(sql_compiler, "cursor_iter", counting(sql_compiler.cursor_iter)):
+            tags = iter(Tag.objects.iterator(chunk_size=2))
+            next(tags)
+            self.assertEqual(fetched, [2])
+            list(tags)
+            self.assertEqual(sum(fetched), 10)
+
+    def test_a_long_iterator_is_not_kept(self) -> None:
+        Tag.objects.bulk_create(Tag(name=str(n)) for n in range(9))
+        with mock.patch("cachalot.core.reads.MAX_STREAMED_ROWS", 9):
+            self.assertNeverCached(lambda: list(Tag.objects.iterator(chunk_size=3)))
+        with mock.patch("cachalot.core.reads.MAX_STREAMED_ROWS", 10):
+            self.assertCached(lambda: list(Tag.objects.iterator(chunk_size=3)))
+
+    def test_a_cell_that_can_be_changed_in_place_is_never_shared(self) -> None:
+        """As a driver's lists are, which no converter copies."""
+
+        def listing(original):
+            def cursor_iter(*args):
+                for chunk in original(*args):
+                    yield [(["whales"], *row[1:]) for row in chunk]
+
+            return cursor_iter
+
+        def read() -> None:
+            for (cell,) in rows():
+                self.assertEqual(cell, ["whales"])
+                cell.append("changed in place")
+
+        queryset = Tag.objects.values_list("name")
+        for rows in (
+            lambda: list(queryset.all()),
+            lambda: [queryset.get()],
+            lambda: queryset.iterator(),
+        ):
+            invalidate()
+            for is_atomic in (False, True):
+                with (
+                    self.subTest(rows, is_atomic=is_atomic),
+                    mock.patch.object(
+                        sql_compiler, "cursor_iter", listing(sql_compiler.cursor_iter)
+                    ),
+                    transaction.atomic() if is_atomic else nullcontext(),
+                ):
+                    if is_atomic:
+                        Tag.objects.update(name="whales")
+                    for _ in range(3):
+                        read()
+                    _, queries = count_queries(read)
+                    self.assertEqual(queries, 0)
 
     def test_an_iterator_and_a_list_share_their_entry(self) -> None:
         self.assertMisses(lambda: list(Book.objects.order_by("pk")))

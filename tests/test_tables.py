@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.apps.registry import Apps
+from django.core.management import call_command
 from django.db import connection, models, transaction
 from django.db.models import (
     Case,
@@ -29,6 +30,7 @@ from django.db.models.sql.constants import MULTI
 from django.test import override_settings
 
 from cachalot.api import invalidate
+from cachalot.core.catalogue import driver_cursor
 from cachalot.utils import UncachableQuery, _get_tables
 from tests.library.models import (
     Author,
@@ -41,7 +43,7 @@ from tests.library.models import (
     Review,
     Tag,
 )
-from tests.support import CacheTestCase, count_queries, in_process
+from tests.support import CacheTestCase, count_queries, in_process, in_thread
 
 AUTHOR, BOOK, NOVEL, PUBLISHER, REVIEW, TAG, BOOK_TAGS = (
     "library_author",
@@ -322,6 +324,42 @@ class TablesOfQueries(CacheTestCase):
             self.assertIn("Legacy", _get_tables("default", raw.query))
             self.assertIn("Legacy", _get_tables("default", queryset.query))
 
+    def test_a_query_run_while_another_is_compiled_takes_nothing_from_it(self) -> None:
+        class Asking(Value):
+            def as_sql(self, compiler: Any, connection: Any, **kwargs: Any) -> Any:
+                Tag.objects.count()
+                return super().as_sql(compiler, connection, **kwargs)
+
+        queryset = Book.objects.annotate(n=Asking(1)).filter(author__name="x")
+        self.assertEqual(_get_tables("default", queryset.query), {BOOK, AUTHOR})
+
+    def test_a_table_of_no_installed_model_counts_like_any_other(self) -> None:
+        class Legacy(models.Model):
+            name = models.CharField(max_length=100)
+
+            class Meta:
+                app_label = "library"
+                apps = Apps()
+                db_table = "Library_Legacy"
+
+        def read() -> list[Any]:
+            return list(Legacy.objects.values_list("name", flat=True))
+
+        with connection.schema_editor() as editor:
+            editor.create_model(Legacy)
+        try:
+            self.assertEqual(self.assertCached(read), [])
+            with override_settings(CACHALOT_INVALIDATE_RAW=False):
+                Legacy.objects.create(name="orm")
+            self.assertEqual(self.assertCached(read), ["orm"])
+            with connection.cursor() as cursor:
+                table = connection.ops.quote_name("Library_Legacy")
+                cursor.execute(f"UPDATE {table} SET name = 'raw'")
+            self.assertEqual(self.assertCached(read), ["raw"])
+        finally:
+            with connection.schema_editor() as editor:
+                editor.delete_model(Legacy)
+
     def test_one_table_has_one_version_under_all_its_names(self) -> None:
         def read() -> list[Any]:
             return list(OddlyNamed.objects.all())
@@ -478,6 +516,58 @@ class ViewTests(CacheTestCase):
         self.assertHits(read)
         Tag.objects.create(name="t")
         self.assertEqual(self.assertMisses(read), ["t"])
+
+    def replace_summary(self, open_cursor: Any = connection.cursor) -> None:
+        with open_cursor() as cursor:
+            cursor.execute("DROP VIEW library_titles")
+            cursor.execute("DROP VIEW library_summary")
+            cursor.execute(
+                "CREATE VIEW library_summary AS SELECT id, 'new' AS title, 'x' AS author_name"
+                " FROM library_review"
+            )
+            cursor.execute("CREATE VIEW library_titles AS SELECT 1 AS title")
+
+    def test_a_view_that_is_made_anew_and_rolled_back(self) -> None:
+        if not connection.features.can_rollback_ddl:
+            self.skipTest("DDL cannot be rolled back")
+
+        def read() -> list[Any]:
+            return list(BookSummary.objects.values_list("title", flat=True))
+
+        with transaction.atomic():
+            self.replace_summary()
+            self.assertEqual(read(), [])
+            transaction.set_rollback(True)
+        self.assertEqual(self.assertCached(read), ["T"])
+        Book.objects.update(title="U")
+        self.assertEqual(self.assertMisses(read), ["U"])
+
+    def test_migrations_let_the_catalogue_be_read_again(self) -> None:
+        """Whatever they have run their statements with."""
+
+        def read() -> list[Any]:
+            return list(BookSummary.objects.values_list("title", flat=True))
+
+        self.assertEqual(self.assertCached(read), ["T"])
+        self.replace_summary(lambda: driver_cursor(connection))
+        call_command("migrate", verbosity=0)
+        self.assertEqual(self.assertCached(read), [])
+        Review.objects.create(book=Book.objects.get(), stars=3)
+        self.assertEqual(self.assertMisses(read), ["new"])
+
+    def test_a_view_that_others_read_before_it_is_made_anew(self) -> None:
+        if connection.vendor != "sqlite":
+            self.skipTest("readers wait for the commit")
+
+        def read() -> list[Any]:
+            return list(BookSummary.objects.values_list("title", flat=True))
+
+        with transaction.atomic():
+            self.replace_summary()
+            self.assertEqual(in_thread(read), ["T"])
+        self.assertEqual(self.assertCached(read), [])
+        Review.objects.create(book=Book.objects.get(), stars=3)
+        self.assertEqual(self.assertMisses(read), ["new"])
 
     def test_reading_the_catalogue_counts_as_no_query(self) -> None:
         with connection.cursor() as cursor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 from cachalot.core.connection import state_of
 from tests.library.models import Author, Tag
@@ -75,6 +76,36 @@ class SharedConnectionTests(CacheTestCase):
             Author.objects.create(name="C")
         self.assertEqual(self.assertMisses(names), ["B", "C"])
         self.assertEqual(state_of(connection).of_thread.pending, frozenset())
+
+    def test_a_raw_write_just_before_the_query_of_another_thread_is_seen(self) -> None:
+        names()
+
+        def write() -> None:
+            with connections["default"].cursor() as cursor:
+                cursor.execute("UPDATE library_author SET name = 'B'")
+
+        def interrupt(cursor: object) -> object:
+            if threading.current_thread() is main:
+                self.run_in_thread_sharing(write)
+            return make_cursor(cursor)
+
+        main = threading.current_thread()
+        make_cursor = connection.make_cursor
+        with mock.patch.object(connections["default"], "make_cursor", interrupt):
+            list(Tag.objects.all())
+        self.assertEqual(self.assertMisses(names), ["B"])
+
+    def test_a_transaction_is_of_the_connection(self) -> None:
+        """Whichever of its threads reads or writes."""
+        seen = []
+        names()
+        with transaction.atomic():
+            Author.objects.create(name="B")
+            self.run_in_thread_sharing(lambda: seen.append(names()))
+            self.run_in_thread_sharing(lambda: Author.objects.create(name="C"))
+            self.assertEqual(seen, [["A", "B"]])
+            self.assertEqual(names(), ["A", "B", "C"])
+        self.assertEqual(names(), ["A", "B", "C"])
 
     def test_reads_are_shared(self) -> None:
         names()

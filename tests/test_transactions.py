@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from unittest import mock
 
+from django.core.cache import caches
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 from django.test import TestCase, skipUnlessDBFeature
 
+from cachalot.api import invalidate
 from cachalot.core.connection import state_of
 from cachalot.signals import post_invalidation
+from cachalot.utils import get_table_cache_key
 from tests.library.models import Author, Book, Review, Tag
 from tests.support import CacheTestCase, count_queries, in_thread
 
@@ -65,6 +68,28 @@ class TransactionTests(CacheTestCase):
         self.assertHits(tags)
         self.assertMisses(names)
 
+    def test_where_nothing_can_be_rolled_back_a_write_is_shared_at_once(self) -> None:
+        """As on a MySQL server whose tables are all MyISAM."""
+        key = get_table_cache_key("default", "library_author")
+        versions = [caches["default"].get(key)]
+        with mock.patch.object(connection.features, "supports_transactions", False):
+            with self.assertRaises(Undone), transaction.atomic():
+                Author.objects.create(name="B")
+                versions.append(caches["default"].get(key))
+                raise Undone
+            versions.append(caches["default"].get(key))
+        self.assertEqual(len({nonce for _, nonce in versions} - {None}), 3)
+
+    def test_a_connection_closed_where_nothing_can_be_rolled_back(self) -> None:
+        key = get_table_cache_key("default", "library_author")
+        with mock.patch.object(connection.features, "supports_transactions", False):
+            transaction.set_autocommit(False)
+            Author.objects.create(name="B")
+            written = caches["default"].get(key)
+            connection.close()
+            self.assertNotEqual(caches["default"].get(key)[1], written[1])
+        self.assertFresh(names, names())
+
     def test_nothing_is_published_by_a_rollback(self) -> None:
         with self.assertRaises(Undone), transaction.atomic():
             self.assertCached(tags)
@@ -76,6 +101,20 @@ class TransactionTests(CacheTestCase):
             self.assertCached(names)
             Author.objects.create(name="B")
         self.assertEqual(self.assertMisses(names), ["A", "B"])
+
+    def test_what_others_have_changed_meanwhile_is_not_published(self) -> None:
+        """A result is published under the versions read before its query, or not at all."""
+
+        def change() -> None:
+            if connection.vendor == "sqlite":  # whose writers wait for this one
+                invalidate(Author)
+            else:
+                Author.objects.create(name="B")
+
+        with transaction.atomic():
+            self.assertCached(names)
+            in_thread(change)
+        self.assertMisses(names)
 
     def test_a_savepoint_rolled_back_brings_older_entries_back(self) -> None:
         with transaction.atomic():
@@ -347,6 +386,19 @@ class TransactionTests(CacheTestCase):
             cursor.execute("ROLLBACK TO SAVEPOINT mine")
             self.assertEqual(names(), ["A"])
             cursor.execute("RELEASE SAVEPOINT mine")
+        self.assertEqual(names(), ["A"])
+
+    def test_a_released_savepoint_lets_an_older_one_of_its_name_be_seen(self) -> None:
+        if connection.vendor == "mysql":
+            self.skipTest("a new savepoint replaces the older one of its name")
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SAVEPOINT mine")
+            Author.objects.create(name="B")
+            self.assertEqual(names(), ["A", "B"])
+            cursor.execute("SAVEPOINT mine")
+            cursor.execute("RELEASE SAVEPOINT mine")
+            cursor.execute("ROLLBACK TO SAVEPOINT mine")
+            self.assertEqual(names(), ["A"])
         self.assertEqual(names(), ["A"])
 
     def test_a_stream_over_a_rollback_is_not_kept(self) -> None:

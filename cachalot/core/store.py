@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 from django.core.cache.backends.base import BaseCache
@@ -198,9 +199,12 @@ def _payload_of(entry: object, nonces: tuple[str, ...]) -> bytes | None:
 class _Pickler(pickle.Pickler):
     # psycopg2 and sqlite3 give memoryview for binary columns, which pickle alone refuses.
     def reducer_override(self, obj: object) -> Any:
-        if isinstance(obj, memoryview):
+        if not isinstance(obj, memoryview):
+            return NotImplemented
+        if obj.format == "B":
             return memoryview, (obj.tobytes(),)
-        return NotImplemented
+        # psycopg2's is of "c", and views of unlike formats are never equal.
+        return methodcaller("cast", obj.format), (memoryview(obj.tobytes()),)
 
 
 def pack(rows: object) -> bytes:
