@@ -17,9 +17,9 @@ from django.utils.connection import ConnectionDoesNotExist
 from cachalot.core import switch, writes
 from cachalot.core.catalogue import SCHEMA
 from cachalot.core.connection import is_tracked, state_of
+from cachalot.core.failures import open_store
 from cachalot.core.keys import version_keys
 from cachalot.core.names import canonical
-from cachalot.core.reads import open_store
 from cachalot.core.store import MissingVersions, clock
 from cachalot.core.tables import aliases_of_database, known_tables
 from cachalot.settings import cachalot_settings

@@ -399,7 +399,7 @@ class SignalTests(CacheTestCase):
         Tag.objects.create(name="t")
         with receiving() as sent:
             with self.assertRaises(IntegrityError):
-                Tag.objects.bulk_create([Tag(name="t")])
+                Tag.objects.create(name="t")
             self.assertEqual(sent, [])
 
     def test_a_sender_is_compared_by_value(self) -> None:

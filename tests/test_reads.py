@@ -156,8 +156,7 @@ class ReadTests(CacheTestCase):
             self.assertEqual([len(chunk) for chunk in chunks], [4, 4, 2])
         self.assertEqual(asked, [True])
 
-    def test_an_iterator_is_lazy_about_its_queries_rows(self) -> None:
-        """A row is passed on before the next chunk is fetched."""
+    def test_a_row_is_passed_on_before_the_next_chunk_is_fetched(self) -> None:
         Tag.objects.bulk_create(Tag(name=str(n)) for n in range(9))
         fetched = []
 
@@ -178,10 +177,9 @@ class ReadTests(CacheTestCase):
 
     def test_a_long_iterator_is_not_kept(self) -> None:
         Tag.objects.bulk_create(Tag(name=str(n)) for n in range(9))
-        with mock.patch("cachalot.core.reads.MAX_STREAMED_ROWS", 9):
+        with mock.patch("cachalot.core.reads.MAX_ENTRY_BYTES", 80):
             self.assertNeverCached(lambda: list(Tag.objects.iterator(chunk_size=3)))
-        with mock.patch("cachalot.core.reads.MAX_STREAMED_ROWS", 10):
-            self.assertCached(lambda: list(Tag.objects.iterator(chunk_size=3)))
+        self.assertCached(lambda: list(Tag.objects.iterator(chunk_size=3)))
 
     def test_a_cell_that_can_be_changed_in_place_is_never_shared(self) -> None:
         """As a driver's lists are, which no converter copies."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from django.apps.registry import Apps
 from django.core.management import call_command
@@ -31,6 +32,7 @@ from django.test import override_settings
 
 from cachalot.api import invalidate
 from cachalot.core.catalogue import driver_cursor
+from cachalot.core.volatility import volatility_of
 from cachalot.utils import UncachableQuery, _get_tables
 from tests.library.models import (
     Author,
@@ -323,6 +325,32 @@ class TablesOfQueries(CacheTestCase):
         with override_settings(CACHALOT_ADDITIONAL_TABLES=["Legacy"]):
             self.assertIn("Legacy", _get_tables("default", raw.query))
             self.assertIn("Legacy", _get_tables("default", queryset.query))
+
+    def test_what_stands_in_from_and_is_no_table_has_the_text_scanned(self) -> None:
+        """As the sources do that other packages put there."""
+
+        class Source:
+            filtered_relation = join_type = parent_alias = table_name = None
+            table_alias = "foreign_source"
+
+            def as_sql(self, compiler: Any, connection: Any) -> Any:
+                return "CROSS JOIN library_tag", []
+
+        query = Book.objects.values("title").query
+        query.get_initial_alias()
+        query.alias_map["foreign_source"] = Source()
+        query.alias_refcount["foreign_source"] = 1
+        self.assertEqual(_get_tables("default", query), {BOOK, TAG})
+
+    def test_a_name_that_is_no_word_is_found_wherever_it_stands(self) -> None:
+        queryset = Book.objects.annotate(n=RawSQL("(SELECT 1 WHERE 'library_odd-NAME' = '')", []))
+        self.assertEqual(_get_tables("default", queryset.query), {BOOK, "Library_Odd-Name"})
+
+    def test_a_text_is_scanned_once(self) -> None:
+        with mock.patch("cachalot.core.compiled.volatility_of", wraps=volatility_of) as scan:
+            for pages in range(3):
+                list(Book.objects.annotate(scanned_once=F("pages")).filter(pages=pages))
+        self.assertEqual(scan.call_count, 1)
 
     def test_a_query_run_while_another_is_compiled_takes_nothing_from_it(self) -> None:
         class Asking(Value):

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.db import DatabaseCache
 
 from cachalot.core.store import Store
 from cachalot.settings import cachalot_settings
@@ -208,6 +210,22 @@ def guard_of(cache_alias: str) -> Guard:
         return _guards[cache_alias]
     except KeyError:
         return _guards.setdefault(cache_alias, Guard(cache_alias))
+
+
+def open_store(cache_alias: str) -> tuple[Store, Guard] | None:
+    """Return the store in a cache and its guard; None for a cache that cannot be used at all.
+
+    ``DatabaseCache`` cannot: it lives in the database, on the connections that are cached.
+    """
+    guard = guard_of(cache_alias)
+    try:
+        cache: BaseCache = caches[cache_alias]
+    except Exception as error:
+        guard.failed(error)
+        return None
+    if isinstance(cache, DatabaseCache):
+        return None
+    return Store(cache), guard
 
 
 def settle_before_exit() -> None:

@@ -6,29 +6,25 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from django.core.cache import caches
-from django.core.cache.backends.base import BaseCache
-from django.core.cache.backends.db import DatabaseCache
 from django.core.exceptions import EmptyResultSet
 from django.db.models.sql.constants import MULTI, SINGLE
 
 from cachalot.core.catalogue import SCHEMA, catalogue_of, follow
 from cachalot.core.compiled import CompiledQuery, compile_query
 from cachalot.core.connection import Scope, State, may_use, state_of
-from cachalot.core.failures import Guard, guard_of
+from cachalot.core.failures import open_store
 from cachalot.core.keys import version_keys
 from cachalot.core.overlay import Entry, Level
 from cachalot.core.refusal import UncachableQuery
-from cachalot.core.store import MissingVersions, Store, pack, unpack
+from cachalot.core.store import MissingVersions, pack, unpack
 from cachalot.core.switch import is_enabled
 from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
 
-#: Bytes of a stored result; a larger one is not stored. Memcached's own limit is 1 MiB.
+#: Bytes of a stored result; a larger one is not stored, and no more of a stream is kept aside.
+#: Memcached's own limit is 1 MiB.
 MAX_ENTRY_BYTES = 8 * 1024 * 1024
-#: Rows of a streamed result that are kept aside while they are passed on.
-MAX_STREAMED_ROWS = 10_000
 
 # Single-row results lie under the query's key with this behind it.
 _SINGLE_SUFFIX = ":1"
@@ -46,22 +42,6 @@ class Target(NamedTuple):
     private: tuple[str | None, ...]
     level: Level | None
     changes: int
-
-
-def open_store(cache_alias: str) -> tuple[Store, Guard] | None:
-    """Return the store in a cache and its guard; None for a cache that cannot be used at all.
-
-    ``DatabaseCache`` cannot: it lives in the database, on the connections that are cached.
-    """
-    guard = guard_of(cache_alias)
-    try:
-        cache: BaseCache = caches[cache_alias]
-    except Exception as error:
-        guard.failed(error)
-        return None
-    if isinstance(cache, DatabaseCache):
-        return None
-    return Store(cache), guard
 
 
 def read(
@@ -213,13 +193,8 @@ def _store(state: State, target: Target, rows: Any) -> None:
     # what never becomes visible to others.
     if state.changes != target.changes:
         return
-    try:
-        payload = pack(rows)
-    except Exception as error:
-        logger.debug("Not stored, because the result cannot be pickled: %r", error)
-        return
-    if len(payload) > MAX_ENTRY_BYTES:
-        logger.debug("Not stored, because the result takes %d bytes", len(payload))
+    payload = _pack(rows)
+    if payload is None:
         return
     if target.level is None:
         assert target.nonces is not None
@@ -227,6 +202,19 @@ def _store(state: State, target: Target, rows: Any) -> None:
     elif state.overlay is not None:
         entry = Entry(target.tables, target.nonces, target.private, payload)
         state.overlay.put(target.level, target.key, entry)
+
+
+def _pack(rows: Any) -> bytes | None:
+    """Return ``rows`` as bytes, None if they cannot be stored."""
+    try:
+        payload = pack(rows)
+    except Exception as error:
+        logger.debug("Not stored, because the result cannot be pickled: %r", error)
+        return None
+    if len(payload) > MAX_ENTRY_BYTES:
+        logger.debug("Not stored, because the result takes %d bytes", len(payload))
+        return None
+    return payload
 
 
 def publish(entries: dict[str, tuple[tuple[str, ...], bytes]]) -> None:
@@ -247,18 +235,23 @@ def publish(entries: dict[str, tuple[tuple[str, ...], bytes]]) -> None:
 
 def _stream(state: State, target: Target, chunks: Iterator[list[Any]]) -> Iterator[list[Any]]:
     """Pass rows on as they come; store them if all have come and there were not too many."""
-    rows: list[Any] | None = []
+    kept: list[bytes] | None = []
+    kept_bytes = 0
     try:
         for chunk in chunks:
-            if rows is not None:
-                rows.extend(chunk)
-                if len(rows) > MAX_STREAMED_ROWS:
-                    rows = None
+            if kept is not None:
+                # Packed before the reader gets them, who may change a cell in place.
+                packed = _pack(chunk)
+                kept_bytes += len(packed or b"")
+                if packed is None or kept_bytes > MAX_ENTRY_BYTES:
+                    kept = None
+                else:
+                    kept.append(packed)
             yield chunk
     finally:
         # Close the database's cursor now, not when the collector comes by.
         close = getattr(chunks, "close", None)
         if close is not None:
             close()
-    if rows is not None:
-        _store(state, target, rows)
+    if kept is not None:
+        _store(state, target, [row for packed in kept for row in unpack(packed)])

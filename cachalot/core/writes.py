@@ -11,8 +11,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core import catalogue
 from cachalot.core.connection import State, is_tracked, state_of
+from cachalot.core.failures import open_store
 from cachalot.core.keys import version_keys
-from cachalot.core.reads import open_store
 from cachalot.core.tables import aliases_of_database, changed_with, display_name, known_tables
 from cachalot.settings import cachalot_settings
 from cachalot.signals import post_invalidation
