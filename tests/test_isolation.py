@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 from cachalot.api import cachalot_disabled, invalidate
 from cachalot.core.connection import Scope, state_of
 from cachalot.core.store import new_nonce
+from cachalot.signals import post_invalidation
 from tests.library.models import Author, OddlyNamed, Tag
 from tests.support import CacheTestCase, in_thread
 
@@ -249,7 +250,16 @@ class MySQLIsolationTests(CacheTestCase):
         set_engine("MyISAM")
         try:
             self.assertEqual(in_thread(count), 0)
+            sent: list[str] = []
+
+            def receive(sender: str, db_alias: str, **kwargs: object) -> None:
+                if db_alias == "default":
+                    sent.append(sender)
+
+            post_invalidation.connect(receive)
+            self.addCleanup(post_invalidation.disconnect, receive)
             with transaction.atomic():
+                Author.objects.create(name="undone")
                 OddlyNamed.objects.create(name="shown at once")
                 self.assertEqual(in_thread(count), 1)
                 with self.assertRaises(ZeroDivisionError), transaction.atomic():
@@ -260,6 +270,7 @@ class MySQLIsolationTests(CacheTestCase):
                 transaction.set_rollback(True)
             self.assertEqual(count(), 2)
             self.assertEqual(in_thread(count), 2)
+            self.assertEqual(sent, ["Library_Odd-Name"])
         finally:
             OddlyNamed.objects.all().delete()
             set_engine("InnoDB")

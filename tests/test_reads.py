@@ -15,6 +15,7 @@ from django.db.models.functions import RowNumber, Upper
 from django.db.models.sql import compiler as sql_compiler
 
 from cachalot.api import invalidate
+from cachalot.core.store import pack
 from tests.library.models import Author, Book, Novel, Paperback, Review, Tag
 from tests.support import CacheTestCase, close_connections, count_queries
 
@@ -179,6 +180,10 @@ class ReadTests(CacheTestCase):
         Tag.objects.bulk_create(Tag(name=str(n)) for n in range(9))
         with mock.patch("cachalot.core.reads.MAX_ENTRY_BYTES", 80):
             self.assertNeverCached(lambda: list(Tag.objects.iterator(chunk_size=3)))
+            with mock.patch("cachalot.core.reads.pack", wraps=pack) as packed:
+                self.assertEqual(len(list(Tag.objects.iterator(chunk_size=1))), 10)
+            # Nothing more is kept aside once it is too much.
+            self.assertLess(packed.call_count, 8)
         self.assertCached(lambda: list(Tag.objects.iterator(chunk_size=3)))
 
     def test_a_cell_that_can_be_changed_in_place_is_never_shared(self) -> None:

@@ -245,6 +245,11 @@ def catalogue_of(connection: BaseDatabaseWrapper) -> Catalogue:
     return catalogue
 
 
+def remembered_catalogue_of(connection: BaseDatabaseWrapper) -> Catalogue:
+    """Return the catalogue if it has been read, and an empty one otherwise: ask nobody."""
+    return _catalogues.get(_key(connection), Catalogue())
+
+
 def follow(connection: BaseDatabaseWrapper, nonce: str) -> bool:
     """Read the catalogue again if another process has changed the schema since.
 

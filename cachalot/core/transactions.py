@@ -11,10 +11,16 @@ from typing import Any, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cachalot.core.catalogue import remembered_catalogue_of
 from cachalot.core.connection import State, is_tracked, state_of
 from cachalot.core.reads import publish
 from cachalot.core.statements import Statement
-from cachalot.core.writes import announce, forget_schema, invalidate_shared, invalidating
+from cachalot.core.writes import (
+    announce,
+    forget_schema,
+    invalidate_shared,
+    invalidating,
+)
 
 T = TypeVar("T")
 
@@ -44,12 +50,18 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     }
     state.end_transaction(is_rollback=False)
     publish(entries)
+    _announce_when_possible(connection, state, dirty)
+    return result
+
+
+def _announce_when_possible(
+    connection: BaseDatabaseWrapper, state: State, tables: frozenset[str]
+) -> None:
     if state.is_managed:
         # Until autocommit is on again, a query of a receiver would open another transaction.
-        state.unannounced |= dirty
+        state.unannounced |= tables
     else:
-        announce(connection.alias, dirty)
-    return result
+        announce(connection.alias, tables)
 
 
 def set_autocommit(
@@ -74,6 +86,7 @@ def rollback(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     state = state_of(connection)
     overlay = state.overlay
     result = run()  # if it raises, the transaction may be open still, and stays known
+    shown: frozenset[str] = frozenset()
     if overlay is not None:
         if state.changed_schema:
             forget_schema(connection)
@@ -81,7 +94,9 @@ def rollback(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
         can_undo = connection.vendor != "mysql" and connection.features.supports_transactions
         if not can_undo and not state.has_failed_commit:
             invalidate_shared(connection.alias, overlay.dirty)
+            shown = overlay.dirty & remembered_catalogue_of(connection).untransactional
     state.end_transaction(is_rollback=True)
+    _announce_when_possible(connection, state, shown)
     return result
 
 
