@@ -9,7 +9,9 @@ from cachalot.core import failures
 
 
 @pytest.fixture(autouse=True)
-def _empty_caches() -> None:
+def _empty_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What one test owes must not be settled in the middle of another.
+    monkeypatch.setattr(failures, "start_daemon_timer", lambda seconds, function: None)
     for cache_alias in caches:
         caches[cache_alias].clear()
     failures._guards.clear()

@@ -37,7 +37,7 @@ from cachalot.api import cachalot_disabled
 from tests.library.models import Author, Book, Novel, Publisher, Review, Tag
 from tests.support import CacheTestCase, in_thread
 
-DEFAULT_EXAMPLES = 40
+DEFAULT_EXAMPLES = 50
 EXAMPLES = int(os.environ.get("CACHALOT_TEST_EXAMPLES", DEFAULT_EXAMPLES))
 
 Query = Callable[[], Any]
@@ -249,7 +249,10 @@ class DifferentialTests(CacheTestCase):
             database=None,
             suppress_health_check=list(HealthCheck),
         )
-        @given(st.lists(queries(), min_size=1, max_size=3), st.lists(writes(), max_size=3))
+        @given(
+            st.lists(queries(), min_size=2, max_size=3),
+            st.lists(writes(), min_size=2, max_size=3),
+        )
         def compare_one_example(reads: list[Query], steps: list[Step]) -> None:
             self.fill()
             self.compare(reads)

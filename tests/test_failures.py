@@ -14,7 +14,7 @@ from django.test import override_settings
 
 from cachalot.api import get_last_invalidation, invalidate
 from cachalot.core import failures
-from cachalot.core.failures import REST_SECONDS, Guard, guard_of
+from cachalot.core.failures import REST_SECONDS, Guard, guard_of, start_daemon_timer
 from cachalot.core.store import Store
 from cachalot.utils import get_table_cache_key
 from tests.library.models import Author, Tag
@@ -241,7 +241,7 @@ class FailureTests(CacheTestCase):
 
     def test_the_timer_is_a_daemon(self) -> None:
         called = threading.Event()
-        failures.start_daemon_timer(0.001, called.set)
+        start_daemon_timer(0.001, called.set)
         self.assertIs(called.wait(20), True)
 
     def test_a_statement_whose_outcome_is_unknown_leaves_its_table_pending(self) -> None:

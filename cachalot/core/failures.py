@@ -45,11 +45,11 @@ class Guard:
         self,
         cache_alias: str,
         time_function: Callable[[], float] = time.monotonic,
-        start_timer: Callable[[float, Callable[[], None]], None] = start_daemon_timer,
+        start_timer: Callable[[float, Callable[[], None]], None] | None = None,
     ) -> None:
         self.cache_alias = cache_alias
         self._time = time_function
-        self._start_timer = start_timer
+        self._start_timer = start_timer or start_daemon_timer
         self._has_timer = False
         self._lock = threading.Lock()
         # Version key to the number of the debt: a key may be owed anew while it is being renewed.
