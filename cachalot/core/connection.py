@@ -105,6 +105,11 @@ class State:
             self._isolation.begin()
         return self.overlay
 
+    @property
+    def dirty(self) -> frozenset[str]:
+        """The tables that the open transaction has written; empty outside one."""
+        return frozenset() if self.overlay is None else self.overlay.dirty
+
     def end_transaction(self, *, is_rollback: bool) -> None:
         """Forget the transaction: it is over."""
         session = session_of(self._connection)

@@ -121,9 +121,8 @@ def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[...
 
         def executescript(script: str) -> T:
             state = state_of(connection)
-            dirty = state.overlay.dirty if state.overlay is not None else frozenset()
             state.is_lost |= state.is_in_transaction()
-            with invalidating(connection, dirty), _writing_raw(connection, script):
+            with invalidating(connection, state.dirty), _writing_raw(connection, script):
                 return method(script)
 
         return executescript
@@ -201,8 +200,7 @@ def _change_session(
     if connection.vendor != "mysql" or "autocommit" not in text.lower():
         return run()
     # Turning it on commits; turning it off opens transactions that Django knows nothing of.
-    dirty = state.overlay.dirty if state.overlay is not None else frozenset()
-    with invalidating(connection, dirty):
+    with invalidating(connection, state.dirty):
         result = run()
     state.is_lost = True
     return result

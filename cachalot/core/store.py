@@ -92,10 +92,6 @@ class Store:
             return nonces, None
         return nonces, _payload_of(entry, nonces)
 
-    def nonces(self, version_keys: Sequence[str]) -> tuple[str, ...] | None:
-        """Return the nonces now valid, as ``read()`` does."""
-        return self._nonces(version_keys, self.cache.get_many(version_keys))
-
     def _nonces(self, version_keys: Sequence[str], found: dict[str, Any]) -> tuple[str, ...] | None:
         if len(found) < len(version_keys):
             found = self._add_missing(version_keys, found)
