@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.auth.management import create_permissions
+from django.contrib.contenttypes.management import create_contenttypes
 from django.core.cache import caches
+from django.db.models.signals import post_migrate
 
 from cachalot.core import failures
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_flush() -> None:
+    """Leave out what takes most of the time after each test that commits."""
+    post_migrate.disconnect(
+        create_permissions, dispatch_uid="django.contrib.auth.management.create_permissions"
+    )
+    post_migrate.disconnect(create_contenttypes)
 
 
 @pytest.fixture(autouse=True)
