@@ -33,6 +33,8 @@ class _OfThread(threading.local):
     pending: frozenset[str] = frozenset()
     #: Whether the statement about to run is the compiler's own, already accounted for.
     is_covered = False
+    #: Whether a read is under way whose key has been made.
+    is_reading = False
 
 
 class State:

@@ -12,6 +12,7 @@ from django.conf import settings
 from cachalot.core.connection import state_of
 from cachalot.core.encoding import encode
 from cachalot.core.names import canonical
+from cachalot.core.refusal import UncachableQuery
 from cachalot.core.session import session_of
 from cachalot.core.tables import aliases_of_database
 from cachalot.settings import cachalot_settings, forget_on_change
@@ -31,6 +32,8 @@ _OPTIONS = ("options", "init_command", "assume_role", "service", "sql_mode")
 
 def _origin(connection: Any) -> bytes:
     """Return what tells whose rows these are: alias, database, tenant and session."""
+    if session_of(connection).is_set_by_queries:
+        raise UncachableQuery("runs on a connection whose session is set as queries run")
     database = connection.settings_dict
     get = database.get
     options = get("OPTIONS") or {}

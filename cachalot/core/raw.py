@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core import transactions
+from cachalot.core.calls import calling, run_calling
 from cachalot.core.catalogue import SCHEMA
 from cachalot.core.connection import State, is_tracked, state_of
 from cachalot.core.names import canonical
 from cachalot.core.session import session_of
+from cachalot.core.session_changes import note_setting, set_session, sets_config
 from cachalot.core.statements import Kind, Statement, classify
 from cachalot.core.tables import known_tables_in
 from cachalot.core.writes import all_tables, forget_schema, invalidating, writing
@@ -21,39 +23,58 @@ from cachalot.settings import cachalot_settings
 T = TypeVar("T")
 
 _CHANGES_SCHEMA = frozenset({Kind.SCHEMA, Kind.ANYTHING})
+# Those whose text shows the functions that it calls. What may write anything needs no looking at.
+_CALLS = frozenset({Kind.READ, Kind.WRITE, Kind.SCHEMA})
 
 
 def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Callable[[], T]) -> T:
     """Run a raw statement, given with its parameters, and account for what it may change."""
     state = state_of(connection)
     of_thread = state.of_thread
-    if (of_thread.is_covered and not _sets_config(connection, sql)) or not is_tracked(connection):
+    if of_thread.is_reading and not (
+        of_thread.is_covered and isinstance(sql, str) and sql.startswith("SELECT ")
+    ):
+        note_setting(connection, state, _text_of(sql, connection), params)
+    if (of_thread.is_covered and not sets_config(connection, sql)) or not is_tracked(connection):
         # What the statement itself triggers, by an execute wrapper for instance, is not covered.
         is_covered, of_thread.is_covered = of_thread.is_covered, False
         try:
+            if is_covered and isinstance(sql, str) and is_tracked(connection):
+                return run_calling(connection, sql, run)
             return run()
         finally:
             of_thread.is_covered = is_covered
     text = _text_of(sql, connection)
     statement = classify(text, connection.vendor)
+    if statement.kind in _CALLS and cachalot_settings.CACHALOT_INVALIDATE_RAW:
+        result = run_calling(
+            connection,
+            text,
+            lambda: _run(connection, state, statement, text, run),
+            defines=statement.kind is Kind.SCHEMA,
+        )
+    else:
+        result = _run(connection, state, statement, text, run)
+    if statement.kind is Kind.SESSION or statement.changes_session:
+        set_session(connection, state, statement, text, params)
+    return result
+
+
+def _run(
+    connection: BaseDatabaseWrapper,
+    state: State,
+    statement: Statement,
+    text: str,
+    run: Callable[[], T],
+) -> T:
     if statement.commits_implicitly and state.overlay is not None:
         # Signals wait for the end of what Django takes for the transaction.
         with invalidating(connection, state.overlay.dirty):
             result = _run_by_kind(connection, state, statement, text, run)
         # What was read belongs to a snapshot that is gone.
         state.overlay.forget_entries()
-    else:
-        result = _run_by_kind(connection, state, statement, text, run)
-    if statement.kind is Kind.SESSION or statement.changes_session:
-        _set_session(connection, state, statement, text, params)
-    return result
-
-
-def _sets_config(connection: BaseDatabaseWrapper, sql: object) -> bool:
-    """Whether a statement of the ORM calls PostgreSQL's set_config(), which is SET."""
-    return (
-        connection.vendor == "postgresql" and isinstance(sql, str) and "set_config" in sql.lower()
-    )
+        return result
+    return _run_by_kind(connection, state, statement, text, run)
 
 
 def _run_by_kind(
@@ -136,13 +157,18 @@ def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[...
 
 @contextmanager
 def _writing_raw(connection: BaseDatabaseWrapper, sql: object) -> Iterator[None]:
-    statement = classify(_text_of(sql, connection), connection.vendor)
-    is_read = statement.kind is Kind.READ
-    if is_read or not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
+    text = _text_of(sql, connection)
+    statement = classify(text, connection.vendor)
+    if not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
         yield
         return
-    with writing(connection, _tables_written(connection, statement), deletes=statement.deletes):
-        yield
+    with calling(connection, text, defines=statement.kind is Kind.SCHEMA):
+        if statement.kind is Kind.READ:
+            yield
+            return
+        tables = _tables_written(connection, statement)
+        with writing(connection, tables, deletes=statement.deletes):
+            yield
     if statement.kind in _CHANGES_SCHEMA:
         forget_schema(connection)
 
@@ -204,23 +230,3 @@ def _change_session(
         result = run()
     state.is_lost = True
     return result
-
-
-def _set_session(
-    connection: BaseDatabaseWrapper, state: State, statement: Statement, text: str, params: Any
-) -> None:
-    is_in_transaction = state.is_in_transaction()
-    if is_in_transaction:
-        state.transaction()  # remembers what a rollback brings back
-    session = session_of(connection)
-    if "isolation" in text.lower():
-        state.set_isolation(text)
-    if statement.kind is not Kind.SESSION:
-        session.apply_other(text, params, connection.vendor, is_transaction=is_in_transaction)
-    elif len(statement.parts) == 1:
-        session.apply(text, params, connection.vendor, is_transaction=is_in_transaction)
-    elif not params:
-        for part in text.split(";"):
-            session.apply(part, None, connection.vendor, is_transaction=is_in_transaction)
-    else:
-        session.make_unique()

@@ -73,10 +73,13 @@ def read(
     def run() -> Any:
         # Django compiles in execute_sql(): let it find what is compiled already.
         compiler.as_sql = lambda *args, **kwargs: (query.sql, query.params)
+        of_thread = state_of(connection).of_thread
+        is_reading, of_thread.is_reading = of_thread.is_reading, True
         try:
             with covered(connection):
                 return execute(compiler, result_type, chunked_fetch, chunk_size)
         finally:
+            of_thread.is_reading = is_reading
             del compiler.as_sql
 
     try:

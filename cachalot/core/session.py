@@ -40,6 +40,9 @@ class Session:
         self.values: dict[tuple[str, bool], bytes] = {}
         self._savepoints: list[tuple[str, dict[tuple[str, bool], bytes]]] = []
         self._fingerprint: bytes | None = b""
+        #: Whether something sets the session as a query runs: what it will be for the next query
+        #: nobody knows beforehand. The next physical connection will be treated alike.
+        self.is_set_by_queries = False
 
     def fingerprint(self) -> bytes:
         """Return bytes that two sessions share only if the same was set in both, in that order."""
@@ -51,6 +54,11 @@ class Session:
                 digest.update(encoded + value)
             self._fingerprint = digest.digest() if self.values else b""
         return self._fingerprint
+
+    def database(self, vendor: str) -> bytes:
+        """Return what tells apart the databases that sessions of one server or file look into."""
+        name = _UNKNOWN if vendor == "sqlite" else "use"
+        return self.values.get((name, False), b"")
 
     def snapshot(self) -> dict[tuple[str, bool], bytes]:
         """Return the values as they are now, for ``restore()``."""

@@ -7,6 +7,7 @@ in the whole text, string literals and comments included.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Set
 
 from cachalot.core.names import canonical
 
@@ -168,6 +169,18 @@ def names_after_keywords(sql: str) -> frozenset[str]:
 def words_of(sql: str) -> frozenset[str]:
     """Return every word of ``sql`` in lower case."""
     return frozenset(WORD.findall(sql.lower()))
+
+
+def odd_names_among(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that are no single word, so that no scan for words finds them."""
+    return tuple(name for name in names if not WORD.fullmatch(name))
+
+
+def named_in(sql: str, names: Set[str], odd_names: Iterable[str]) -> frozenset[str]:
+    """Return which of the canonical ``names`` a text names; those ``odd_names`` are among them."""
+    text = sql.lower()
+    words = frozenset(WORD.findall(text))
+    return words & names | {name for name in odd_names if name in text}
 
 
 def count_selects(sql: str) -> int:

@@ -23,10 +23,11 @@ class Kind(Enum):
     SESSION = "session"
 
 
-_WRITES = frozenset(
+#: Words that begin statements which change rows, and those that change what tables there are.
+DATA_WORDS = frozenset(
     {"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE", "TRUNCATE", "COPY", "LOAD", "REPAIR"}
 )
-_SCHEMA = frozenset({"ALTER", "CREATE", "DROP", "RENAME", "REFRESH", "IMPORT"})
+SCHEMA_WORDS = frozenset({"ALTER", "CREATE", "DROP", "RENAME", "REFRESH", "IMPORT"})
 # CALL, DO and EXECUTE run code that the text does not show.
 _HIDDEN_CODE = frozenset({"CALL", "DO", "EXECUTE", "EXEC"})
 _TRANSACTION = frozenset(
@@ -74,8 +75,8 @@ _NO_KEYWORDS = re.compile(
 )
 # Longer texts hold the rows that they write, and do not come again.
 _MAX_REMEMBERED = 10_000
-# An identifier that is spelt in escapes.
-_UNICODE_IDENTIFIER = re.compile(r'\bu&"', re.IGNORECASE)
+#: An identifier that is spelt in escapes.
+UNICODE_IDENTIFIER = re.compile(r'\bu&"', re.IGNORECASE)
 _TEMPORARY = frozenset({"TEMP", "TEMPORARY", "PG_TEMP"})
 
 
@@ -112,11 +113,11 @@ class _Reading:
     """One way to read the text. Servers differ in what is a literal, and so code."""
 
     def __init__(self, code: str, vendor: str) -> None:
-        if _DEFINITION.match(code) and _object_of(_keywords(code, vendor)) in _ROUTINES:
+        if _DEFINITION.match(code) and _object_of(keywords_of(code, vendor)) in _ROUTINES:
             self.parts = [code.strip()]
         else:
             self.parts = split(code, vendor)
-        self.keywords = [_keywords(part, vendor) for part in self.parts]
+        self.keywords = [keywords_of(part, vendor) for part in self.parts]
         self.kinds = [_kind(words) for words in self.keywords]
         if len(self.kinds) > 1 and Kind.TRANSACTION in self.kinds:
             self.kind = Kind.ANYTHING
@@ -126,8 +127,10 @@ class _Reading:
             self.kind = _strongest(self.kinds)
 
 
-def _keywords(code: str, vendor: str) -> list[str]:
-    return WORD.findall(_NO_KEYWORDS.sub(" ", without_quoted(code, vendor)).upper())
+def keywords_of(code: str, vendor: str) -> list[str]:
+    """Return the words of ``code``, as ``code_of()`` returns it, that may be keywords."""
+    # In this order: REPLACE "t" (a) is no function of strings.
+    return WORD.findall(without_quoted(_NO_KEYWORDS.sub(" ", code), vendor).upper())
 
 
 def _strongest(kinds: Collection[Kind]) -> Kind:
@@ -155,7 +158,7 @@ def _classify(sql: str, vendor: str) -> Statement:
     else:
         kind = Kind.ANYTHING if Kind.TRANSACTION in kinds else _strongest(kinds)
     is_write = kind in {Kind.WRITE, Kind.SCHEMA, Kind.ANYTHING}
-    if is_write and vendor == "postgresql" and _UNICODE_IDENTIFIER.search(sql):
+    if is_write and vendor == "postgresql" and UNICODE_IDENTIFIER.search(sql):
         kind = Kind.ANYTHING
     return Statement(
         kind,
@@ -182,9 +185,9 @@ _remembered = lru_cache(maxsize=2048)(_classify)
 def _kind(keywords: list[str]) -> Kind:
     leading = keywords[0] if keywords else ""
     second = keywords[1] if len(keywords) > 1 else ""
-    if leading in _WRITES:
+    if leading in DATA_WORDS:
         return Kind.WRITE
-    if leading in _SCHEMA:
+    if leading in SCHEMA_WORDS:
         return Kind.SCHEMA
     if (second == "PREPARED" and leading in _TRANSACTION) or keywords[:2] == _PREPARE:
         # Two-phase commit: another connection may decide the outcome.
@@ -217,9 +220,9 @@ def _carried(leading: str, keywords: list[str]) -> Kind:
     if leading in _CARRIERS:
         if not _HIDDEN_CODE.isdisjoint(keywords):
             return Kind.ANYTHING
-        if not _SCHEMA.isdisjoint(keywords):
+        if not SCHEMA_WORDS.isdisjoint(keywords):
             return Kind.SCHEMA
-    if leading != "SELECT" and not _WRITES.isdisjoint(keywords):
+    if leading != "SELECT" and not DATA_WORDS.isdisjoint(keywords):
         return Kind.WRITE
     return Kind.READ
 
@@ -229,7 +232,7 @@ def _cascades(keywords: list[str]) -> bool:
         return False
     if keywords[0] in {"TRUNCATE", "DROP"} and "CASCADE" in keywords:
         return True
-    return keywords[0] in _SCHEMA and _object_of(keywords) in _OTHER_OBJECTS
+    return keywords[0] in SCHEMA_WORDS and _object_of(keywords) in _OTHER_OBJECTS
 
 
 def _makes_temporary(keywords: list[str]) -> bool:

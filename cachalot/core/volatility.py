@@ -88,10 +88,15 @@ class Volatility:
     functions: frozenset[str]
 
 
+def called_in(code: str) -> set[str]:
+    """Return the names before parentheses in ``code`` (of ``code_of()``), in lower case."""
+    return {name.lower() for name in _FUNCTION.findall(code)}
+
+
 def volatility_of(sql: str, vendor: str) -> Volatility:
     """Look in the text of a read for functions, locks and literals that forbid caching it."""
     code = code_of(sql, vendor)
-    functions = {name.lower() for name in _FUNCTION.findall(code)}
+    functions = called_in(code)
     uses_sqlite_times = vendor == "sqlite" and not functions.isdisjoint(_SQLITE_TIME_FUNCTIONS)
     return Volatility(
         reason=_reason(sql, code, functions, vendor, uses_sqlite_times),
