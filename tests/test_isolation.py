@@ -23,6 +23,10 @@ def names() -> list[str]:
     return sorted(Author.objects.values_list("name", flat=True))
 
 
+def tags() -> list[str]:
+    return sorted(Tag.objects.values_list("name", flat=True))
+
+
 def scope() -> Scope:
     return state_of(connection).scope()
 
@@ -62,26 +66,22 @@ class PostgreSQLIsolationTests(CacheTestCase):
     setUp = IsolationTests.setUp
     tearDown = IsolationTests.tearDown
 
-    def test_a_snapshot_neither_reads_nor_feeds_the_shared_cache(self) -> None:
-        for level in ("REPEATABLE READ", "SERIALIZABLE"):
-            with self.subTest(level):
-                Author.objects.all().delete()
-                Author.objects.create(name="A")
-                Tag.objects.all().delete()
-                self.assertCached(names)
-                with transaction.atomic():
-                    with connection.cursor() as cursor:
-                        cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
-                    self.assertIs(scope(), Scope.SNAPSHOT)
-                    self.assertMisses(names)
-                    self.assertHits(names)  # from the overlay
-                    in_thread(lambda: Author.objects.create(name="B"))
-                    self.assertEqual(in_thread(names), ["A", "B"])
-                    self.assertEqual(self.assertHits(names), ["A"])
-                    self.assertEqual(list(Tag.objects.all()), [])
-                    in_thread(lambda: Tag.objects.create(name="t"))
-                self.assertEqual(self.assertHits(names), ["A", "B"])
-                self.assertEqual(len(list(Tag.objects.all())), 1)
+    def test_a_serialisable_transaction_neither_reads_nor_feeds_the_shared_cache(self) -> None:
+        """PostgreSQL must know what it has read to detect conflicts."""
+        self.assertCached(names)
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+            self.assertIs(scope(), Scope.OVERLAY)
+            self.assertMisses(names)
+            self.assertHits(names)  # from the overlay
+            in_thread(lambda: Author.objects.create(name="B"))
+            self.assertEqual(in_thread(names), ["A", "B"])
+            self.assertEqual(self.assertHits(names), ["A"])
+            self.assertEqual(list(Tag.objects.all()), [])
+            in_thread(lambda: Tag.objects.create(name="t"))
+        self.assertEqual(self.assertHits(names), ["A", "B"])
+        self.assertEqual(len(list(Tag.objects.all())), 1)
 
     def test_levels_set_in_every_way(self) -> None:
         for statement, expected in (
@@ -106,7 +106,7 @@ class PostgreSQLIsolationTests(CacheTestCase):
                     cursor.execute(statement)
                 self.assertIs(scope(), Scope.SHARED)  # each statement is its own transaction
                 with transaction.atomic():
-                    self.assertIs(scope(), Scope.SNAPSHOT)
+                    self.assertIs(scope(), Scope.OVERLAY)
                 connection.close()
                 with transaction.atomic():
                     self.assertIs(scope(), Scope.SHARED)
@@ -130,7 +130,7 @@ class PostgreSQLIsolationTests(CacheTestCase):
             level = import_string("django.db.backends.postgresql.psycopg_any.IsolationLevel")
             connection.connection.isolation_level = level.SERIALIZABLE
         with transaction.atomic():
-            self.assertIs(scope(), Scope.SNAPSHOT)
+            self.assertIs(scope(), Scope.OVERLAY)
 
     def test_an_aborted_transaction_answers_as_the_database_does(self) -> None:
         names()
@@ -171,7 +171,7 @@ class PostgreSQLIsolationTests(CacheTestCase):
     def test_a_raw_begin_with_a_level(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
-            self.assertIs(scope(), Scope.SNAPSHOT)
+            self.assertIs(scope(), Scope.OVERLAY)
             cursor.execute("COMMIT")
         self.assertIs(scope(), Scope.SHARED)
 
@@ -185,15 +185,25 @@ class MySQLIsolationTests(CacheTestCase):
         with connection.cursor() as cursor:
             cursor.execute(f"SET {session}TRANSACTION ISOLATION LEVEL {level}")
 
-    def test_a_snapshot_neither_reads_nor_feeds_the_shared_cache(self) -> None:
-        for level in ("REPEATABLE READ", "SERIALIZABLE"):
-            with self.subTest(level):
-                self.set_level(level)
-                invalidate(Tag)
-                with transaction.atomic():
-                    self.assertIs(scope(), Scope.SNAPSHOT)
-                    self.assertCached(lambda: list(Tag.objects.values_list("name")))
-                self.assertMisses(lambda: list(Tag.objects.values_list("name")))
+    def test_a_serialisable_transaction_neither_reads_nor_feeds_the_shared_cache(self) -> None:
+        """MySQL locks what it reads."""
+        self.set_level("SERIALIZABLE")
+        invalidate(Tag)
+        with transaction.atomic():
+            self.assertIs(scope(), Scope.OVERLAY)
+            self.assertCached(tags)
+        self.assertMisses(tags)
+
+    def test_a_level_set_during_a_transaction_is_for_the_next(self) -> None:
+        self.set_level("REPEATABLE READ")
+        with transaction.atomic():
+            self.assertEqual(names(), ["A"])
+            self.set_level("READ COMMITTED")
+            in_thread(lambda: Author.objects.create(name="B"))
+            self.assertEqual(in_thread(names), ["A", "B"])
+            self.assertEqual(names(), ["A"])
+        with transaction.atomic():
+            self.assertIs(scope(), Scope.SHARED)
 
     def test_dirty_reads_are_never_cached(self) -> None:
         self.set_level("READ UNCOMMITTED")
@@ -306,20 +316,6 @@ class SQLiteIsolationTests(TransactionTestCase):
         with connection.cursor() as cursor:
             cursor.execute(f"PRAGMA journal_mode = {mode}")
             self.assertEqual(cursor.fetchone()[0], mode.lower())
-
-    def test_a_wal_snapshot_neither_reads_nor_feeds_the_shared_cache(self) -> None:
-        self.set_journal("WAL")
-        self.assertCached(names)
-        with transaction.atomic():
-            self.assertIs(scope(), Scope.SNAPSHOT)
-            self.assertEqual(self.assertMisses(names), ["A"])
-            in_thread(lambda: Author.objects.create(name="B"))
-            self.assertEqual(in_thread(names), ["A", "B"])
-            self.assertEqual(self.assertHits(names), ["A"])
-            self.assertEqual(list(Tag.objects.all()), [])
-            in_thread(lambda: Tag.objects.create(name="t"))
-        self.assertEqual(self.assertHits(names), ["A", "B"])
-        self.assertEqual(len(list(Tag.objects.all())), 1)
 
     def test_an_unfinished_query_holds_its_snapshot(self) -> None:
         """In autocommit, too: what other queries see meanwhile is not what is newest."""

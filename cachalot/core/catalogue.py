@@ -38,6 +38,8 @@ def _read(connection: BaseDatabaseWrapper) -> Catalogue:
         names = connection.introspection.table_names(include_views=True)
         return Catalogue(frozenset(map(canonical, names)))
     with driver_cursor(connection) as cursor:
+        # In a transaction this may be the statement that takes its snapshot.
+        connection._cachalot_has_snapshot = True  # type: ignore[attr-defined]
         return READERS[connection.vendor](cursor)
 
 

@@ -22,7 +22,8 @@ class Scope(Enum):
     """Which cache the reads of a connection may use."""
 
     SHARED = "shared"  # each statement sees the newest committed data
-    SNAPSHOT = "snapshot"  # the transaction sees the data of its beginning: its overlay only
+    SNAPSHOT = "snapshot"  # the transaction sees the data of its beginning: what it has pinned
+    OVERLAY = "overlay"  # the database must know what the transaction reads: its overlay only
     NONE = "none"  # what is seen is not known
 
 
@@ -70,6 +71,9 @@ class State:
         self.is_lost = False
         #: Whether the open transaction has changed the catalogue.
         self.changed_schema = False
+        #: The shared versions that the transaction's snapshot shows, by key; None until asked for.
+        self.pins: dict[str, str] | None = None
+        self._connection._cachalot_has_snapshot = False  # type: ignore[attr-defined]
         self._isolation = Isolation(self._connection)
         self._scope: Scope | None = None
         self._session_values: dict[tuple[str, bool], bytes] | None = None
@@ -129,9 +133,28 @@ class State:
         self.outermost_savepoint = None
         self._scope = None
         self._session_values = None
+        self.pins = None
+        self._connection._cachalot_has_snapshot = False  # type: ignore[attr-defined]
+
+    def note_statement(self) -> None:
+        """Note that a statement is about to run that may take the transaction's snapshot."""
+        if self.is_in_transaction():
+            self._connection._cachalot_has_snapshot = True  # type: ignore[attr-defined]
+
+    def has_snapshot(self) -> bool:
+        """Whether the open transaction may have its snapshot already."""
+        if self._connection.vendor == "sqlite" and self._has_open_statement():
+            return True  # that of the statement
+        return bool(getattr(self._connection, "_cachalot_has_snapshot", False))
 
     def set_isolation(self, statement: str) -> None:
         """Take in a raw statement that names an isolation level."""
+        if self._connection.vendor == "mysql" and self.is_in_transaction() and self.has_snapshot():
+            # It counts for the next transaction.
+            scope = self.scope()
+            self._isolation.set(statement)
+            self._scope = scope
+            return
         self._isolation.set(statement)
         self._scope = None
 
@@ -171,7 +194,10 @@ class State:
         # PostgreSQL treats READ UNCOMMITTED as READ COMMITTED.
         if level == "read committed" or (vendor == "postgresql" and level == "read uncommitted"):
             return Scope.SHARED
-        return Scope.NONE if level in DIRTY_LEVELS else Scope.SNAPSHOT
+        if level in DIRTY_LEVELS:
+            return Scope.NONE
+        # Both databases lock what a serialisable transaction reads, or note it to detect conflicts.
+        return Scope.OVERLAY if level == "serializable" else Scope.SNAPSHOT
 
     def _sqlite_scope(self) -> Scope:
         """Return SQLite's scope, which depends on the journal and on what the connection holds."""
@@ -183,14 +209,16 @@ class State:
                 return Scope.NONE
             return Scope.SHARED
         if self._scope is None:
+            if not self.keeps_writers_out and self._journal() == "wal":
+                self._scope = Scope.SNAPSHOT
+                return self._scope
             # A hit takes no lock, so without this statement another connection could commit
             # between a hit and the first query of a transaction that SQLite serialises.
             with driver_cursor(connection) as cursor:
                 cursor.execute("SELECT 1 FROM sqlite_master LIMIT 1")
                 cursor.fetchall()
-            # Where nobody can commit meanwhile, what is newest is what the transaction sees.
-            is_newest = self.keeps_writers_out or self._journal() != "wal"
-            self._scope = Scope.SHARED if is_newest else Scope.SNAPSHOT
+            # Nobody can commit meanwhile: what is newest is what the transaction sees.
+            self._scope = Scope.SHARED
         return self._scope
 
     def _journal(self) -> str:

@@ -25,6 +25,8 @@ T = TypeVar("T")
 _CHANGES_SCHEMA = frozenset({Kind.SCHEMA, Kind.ANYTHING})
 # Those whose text shows the functions that it calls. What may write anything needs no looking at.
 _CALLS = frozenset({Kind.READ, Kind.WRITE, Kind.SCHEMA})
+# Unless they say so: SET TRANSACTION SNAPSHOT, START TRANSACTION WITH CONSISTENT SNAPSHOT.
+_TAKES_NO_SNAPSHOT = frozenset({Kind.SESSION, Kind.TRANSACTION})
 
 
 def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Callable[[], T]) -> T:
@@ -38,6 +40,7 @@ def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Call
     if (of_thread.is_covered and not sets_config(connection, sql)) or not is_tracked(connection):
         # What the statement itself triggers, by an execute wrapper for instance, is not covered.
         is_covered, of_thread.is_covered = of_thread.is_covered, False
+        state.note_statement()
         try:
             if is_covered and isinstance(sql, str) and is_tracked(connection):
                 return run_calling(connection, sql, run)
@@ -46,6 +49,8 @@ def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Call
             of_thread.is_covered = is_covered
     text = _text_of(sql, connection)
     statement = classify(text, connection.vendor)
+    if statement.kind not in _TAKES_NO_SNAPSHOT or "snapshot" in text.lower():
+        state.note_statement()
     if statement.kind in _CALLS and cachalot_settings.CACHALOT_INVALIDATE_RAW:
         result = run_calling(
             connection,
@@ -73,6 +78,7 @@ def _run(
             result = _run_by_kind(connection, state, statement, text, run)
         # What was read belongs to a snapshot that is gone.
         state.overlay.forget_entries()
+        state.pins = {}
         return result
     return _run_by_kind(connection, state, statement, text, run)
 

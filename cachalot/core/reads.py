@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
+from django.db import DatabaseError
 from django.db.models.sql.constants import MULTI, SINGLE
 
 from cachalot.core.catalogue import SCHEMA, catalogue_of, follow
@@ -16,6 +17,7 @@ from cachalot.core.failures import open_store
 from cachalot.core.keys import version_keys
 from cachalot.core.overlay import Entry, Level
 from cachalot.core.refusal import UncachableQuery
+from cachalot.core.snapshots import pinned_nonces
 from cachalot.core.store import MissingVersions, pack, unpack
 from cachalot.core.switch import is_enabled
 from cachalot.settings import cachalot_settings
@@ -25,6 +27,8 @@ logger = logging.getLogger("cachalot")
 #: Bytes of a stored result; a larger one is not stored, and no more of a stream is kept aside.
 #: Memcached's own limit is 1 MiB.
 MAX_ENTRY_BYTES = 8 * 1024 * 1024
+
+_OF_BEGINNING = frozenset({Scope.SNAPSHOT, Scope.OVERLAY})
 
 # Single-row results lie under the query's key with this behind it.
 _SINGLE_SUFFIX = ":1"
@@ -142,7 +146,7 @@ def _look_up(
 ) -> tuple[Target | None, bytes | None]:
     """Return where to store the result, None if nowhere; and the payload of a hit."""
     scope = state.scope()
-    if scope is Scope.SNAPSHOT and not catalogue_of(connection).untransactional.isdisjoint(tables):
+    if scope in _OF_BEGINNING and not catalogue_of(connection).untransactional.isdisjoint(tables):
         return None, None  # such tables have no snapshot
     if scope is Scope.NONE or not state.of_thread.pending.isdisjoint(tables):
         return None, None
@@ -153,7 +157,11 @@ def _look_up(
     )
     nonces: tuple[str, ...] | None = None
     payload: bytes | None = None
-    if scope is Scope.SHARED:
+    if scope is Scope.SNAPSHOT:
+        nonces, payload = _read_pinned(state, connection, key, tables)
+        if any(private):
+            payload = None
+    elif scope is Scope.SHARED:
         keys = version_keys(connection.alias, tables)
         nonces, payload = _read_shared(keys, key)
         if nonces is None:
@@ -171,6 +179,28 @@ def _look_up(
         if payload is None:
             payload = overlay.get(key, nonces, private)
     return Target(key, names, nonces, private, level, state.changes), payload
+
+
+def _read_pinned(
+    state: State, connection: Any, key: str, tables: frozenset[str]
+) -> tuple[tuple[str, ...] | None, bytes | None]:
+    """Return the versions of the transaction's snapshot and what is stored under them."""
+    opened = open_store(cachalot_settings.CACHALOT_CACHE)
+    if opened is None or SCHEMA in tables:
+        return None, None
+    store, guard = opened
+    try:
+        if not guard.is_usable(store):
+            return None, None
+        nonces = pinned_nonces(state, connection, store, tables)
+        return nonces, None if nonces is None else store.entry(key, nonces)
+    except DatabaseError:
+        raise
+    except Exception as error:
+        guard.failed(error)
+        if cachalot_settings.CACHALOT_CACHE_ERRORS == "raise":
+            raise
+        return None, None
 
 
 def _read_shared(keys: tuple[str, ...], key: str) -> tuple[tuple[str, ...] | None, bytes | None]:

@@ -1,0 +1,1 @@
+"""The protocol as a model whose every interleaving is explored, and the real code beside it."""

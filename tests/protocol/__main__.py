@@ -1,0 +1,68 @@
+"""Print what is explored, which mistakes it catches and how: ``python -m tests.protocol``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from tests.protocol.explorer import explore
+from tests.protocol.model import WHAT_READS_PROMISE, Protocol
+from tests.protocol.mutants import MUTANTS, Mutant
+from tests.protocol.pin_mutants import PIN_MUTANTS
+from tests.protocol.scenarios import SCENARIOS
+from tests.protocol.windows import WINDOWS, Window
+from tests.protocol.words import in_words
+from tests.protocol.world import Scenario
+
+
+def report_scenarios(scenarios: Iterable[Scenario]) -> Iterator[str]:
+    """Yield the number of states of each scenario, and what is broken in it."""
+    states = steps = 0
+    for scenario in scenarios:
+        found = explore(Protocol(scenario))
+        states += found.states
+        steps += found.steps
+        outcome = "nothing broken" if found.broken is None else f"BROKEN: {found.broken}"
+        yield f"{scenario.name:66} {found.states:7} states {found.steps:7} steps  {outcome}"
+    yield f"{'in all':66} {states:7} states {steps:7} steps"
+
+
+def report_mutants(mutants: Iterable[Mutant]) -> Iterator[str]:
+    """Yield the shortest run that shows each mistake."""
+    for mutant in mutants:
+        documentation = mutant.protocol.__doc__ or ""
+        yield f"\n{mutant.protocol.__name__}: {documentation.strip()}"
+        protocol = mutant.protocol(mutant.scenario)
+        first = explore(protocol)
+        if first.broken is not None:
+            yield f"  after {len(first.trace)} steps breaks {': '.join(first.broken)}"
+        yield from _report_run(protocol, WHAT_READS_PROMISE if mutant.is_stale else None)
+
+
+def report_windows(windows: Iterable[Window]) -> Iterator[str]:
+    """Yield the shortest run into each of the protocol's exceptions."""
+    for window in windows:
+        yield f"\nException: {window.name}"
+        yield from _report_run(window.protocol(window.scenario), WHAT_READS_PROMISE)
+
+
+def _report_run(protocol: Protocol, wanted: Collection[str] | None) -> Iterator[str]:
+    found = explore(protocol, wanted)
+    yield f"  {protocol.scenario.name}, {found.states} states"
+    for line in in_words(protocol, found.trace):
+        yield f"    {line}"
+    yield f"  {': '.join(found.broken) if found.broken else 'NOT CAUGHT'}"
+
+
+def main() -> None:
+    """Print the whole report."""
+    for lines in (
+        report_scenarios(SCENARIOS),
+        report_mutants((*MUTANTS, *PIN_MUTANTS)),
+        report_windows(WINDOWS),
+    ):
+        for line in lines:
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Runs the real code one step at a time, on the schedule of a run of the model.
+
+Each process of the model is a thread with a database connection of its own. It stops before each
+access to one key of the cache and before each statement, until it is told to go on. So whatever
+the model's interleavings are, the real ones are the same, and after each step the cache holds the
+same: versions up to the names of the nonces, entries with their versions and rows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.models import F
+
+from cachalot.api import invalidate
+from cachalot.core import snapshots
+from cachalot.core.keys import version_keys
+from cachalot.core.store import clock, new_nonce, unpack
+from tests.library.models import Book, Review
+from tests.protocol.actors import (
+    CACHE_ALIAS,
+    DB_ALIAS,
+    Actor,
+    Divergence,
+    Operation,
+    ScheduledCache,
+    StatementFailed,
+)
+from tests.protocol.model import Protocol
+from tests.protocol.world import (
+    TABLES,
+    Entry,
+    Process,
+    Statement,
+    Step,
+    Tables,
+    Version,
+    World,
+    bit,
+)
+
+# Which accesses and statements the steps of the model are. Those with a key name its kind too.
+_OPERATIONS = {
+    "version": "get version",
+    "again": "get version",
+    "entry": "get entry",
+    "add": "add version",
+    "query": "select",
+    "ask": "select",
+    "put": "set entry",
+    "publish": "set entry",
+    "mark": "set version",
+    "renew": "set version",
+    "statement": "update",
+    "private": "update",
+    "commit": "commit",
+    "rollback": "rollback",
+    "snapshot": "snapshot",
+    "confirm": "get version",
+    "query_snapshot": "select",
+}
+# Which events are failures of a statement, and when they come.
+_FAILURES = {"fails to change": "before", "is told of a failure, but has changed": "after"}
+
+
+class Stage:
+    """Holds actors for one scenario, and the names that model and reality have for things."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        fields = {"library_book": (Book, "pages"), "library_review": (Review, "stars")}
+        keys = {version_keys(DB_ALIAS, frozenset({table}))[0]: fields[table] for table in fields}
+        # In the order in which the real code goes through them.
+        self.version_keys = sorted(keys)
+        self.fields = [keys[key] for key in self.version_keys]
+        self.pins = [
+            self.fields[table][0]._meta.db_table
+            for program in protocol.programs
+            for kind, *rest in program
+            if kind == "pin"
+            for table in rest[0]
+        ]
+        # A snapshot that lets others write.
+        self._set_journal("WAL" if self.pins else "DELETE")
+        self._reset_rows()
+        ScheduledCache.content.clear()
+        self.entry_keys = [self._learn_entry_key(tables) for tables in protocol.queries]
+        self._warm: dict[str, Any] = {}
+        if protocol.scenario.is_warm:
+            # Tables that are written only have versions as well.
+            for key, version in zip(self.version_keys, protocol.start().versions, strict=True):
+                if version is not None:
+                    ScheduledCache.content.setdefault(key, (clock(), new_nonce()))
+            self._warm = dict(ScheduledCache.content)
+        self.actors = [Actor() for _ in protocol.names]
+        self.results: list[list[int]] = []
+        self._nonces: dict[str, str] = {}
+
+    def close(self) -> None:
+        """End the threads."""
+        for actor in self.actors:
+            actor.end()
+        self._set_journal("DELETE")
+
+    def _set_journal(self, journal: str) -> None:
+        connection: Any = connections[DB_ALIAS]
+        connection.ensure_connection()
+        connection.connection.execute(f"PRAGMA journal_mode = {journal}")
+
+    def _learn_entry_key(self, tables: Tables) -> str:
+        known = set(ScheduledCache.content)
+        self.read(tables)
+        (key,) = set(ScheduledCache.content) - known - set(self.version_keys)
+        return key
+
+    def _reset_rows(self) -> None:
+        connection: Any = connections[DB_ALIAS]
+        connection.ensure_connection()
+        for model, field in self.fields:
+            # Below Django's cursor, so that nothing is invalidated.
+            connection.connection.execute(f"UPDATE {model._meta.db_table} SET {field} = 0")
+
+    # What the model's statements are in reality
+
+    def read(self, tables: Tables) -> int:
+        model, field = self.fields[tables[0]]
+        columns = [field]
+        if len(tables) == 2:
+            model, columns = Review, ["stars", "book__pages"]
+        (row,) = model._default_manager.using(DB_ALIAS).values_list(*columns)
+        return self._rows(row)
+
+    def _rows(self, row: Iterable[int]) -> int:
+        rows = 0
+        for column in row:
+            rows |= column
+        return rows
+
+    def write(self, who: int, tables: Tables) -> None:
+        for table in tables:
+            model, field = self.fields[table]
+            rows = model._default_manager.using(DB_ALIAS).filter(pk=1)
+            rows.update(**{field: F(field).bitor(bit(who, table))})
+
+    def _task_of(self, who: int, program: tuple[Statement, ...]) -> Callable[[], None]:
+        def execute(statements: Iterable[Statement]) -> None:
+            for kind, *rest in statements:
+                if kind == "read":
+                    self.results[who].append(self.read(*rest))
+                elif kind == "write":
+                    self.write(who, *rest)
+                elif kind == "invalidate":
+                    changed = [self.fields[table][0] for table in rest[0]]
+                    invalidate(*changed, db_alias=DB_ALIAS, cache_alias=CACHE_ALIAS)
+                elif kind == "rollback":
+                    transaction.set_rollback(True, using=DB_ALIAS)
+
+        def task() -> None:
+            with suppress(StatementFailed):
+                if program[0] == ("begin",):
+                    with transaction.atomic(using=DB_ALIAS):
+                        execute(program[1:])
+                else:
+                    execute(program)
+
+        return task
+
+    # Runs
+
+    def play(self, run: list[Step]) -> None:
+        """Follow ``run``. Raise ``Divergence`` at the first difference."""
+        self._reset_rows()
+        ScheduledCache.content = dict(self._warm)
+        self._nonces.clear()
+        self.results = [[] for _ in self.actors]
+        snapshots._in_use[DB_ALIAS] = OrderedDict.fromkeys(self.pins)
+        world = self.protocol.start()
+        self._compare(world, "at the start")
+        try:
+            for who, actor in enumerate(self.actors):
+                actor.begin(self._task_of(who, self.protocol.programs[who]))
+            for number, step in enumerate(run, 1):
+                moment = f"step {number}, {step.event}"
+                self._follow(world, step, moment)
+                world = step.world
+                self._compare(world, moment)
+            for actor in self.actors:
+                if actor.next is not None:
+                    raise Divergence(f"at the end the real code goes on with {actor.next}")
+        finally:
+            for actor in self.actors:
+                actor.run_out()
+
+    def _follow(self, world: World, step: Step, moment: str) -> None:
+        event = step.event
+        if event.who not in self.protocol.names:
+            keys = (
+                self.version_keys[event.tables[0]]
+                if event.what == "loses the version of"
+                else self.entry_keys[self.protocol.queries.index(event.tables)]
+            )
+            del ScheduledCache.content[keys]
+            return
+        who = self.protocol.names.index(event.who)
+        process, actor = world.processes[who], self.actors[who]
+        if process.step == "look":
+            return  # which is no step in reality
+        expected = self._operation(who, process)
+        if actor.next != expected:
+            raise Divergence(f"{moment}: {expected} expected, {actor.next} comes")
+        actor.failure = _FAILURES.get(event.what, "")
+        # A result comes back to the caller with the last step of its read.
+        results = len(self.results[who])
+        actor.go_on()
+        has_read = len(self.results[who]) > results
+        is_read = self.protocol.programs[who][process.line][0] == "read"
+        reads_on = step.world.processes[who].line == process.line
+        if has_read != (is_read and not reads_on):
+            raise Divergence(f"{moment}: the real read has {'' if has_read else 'not '}ended")
+        if has_read:
+            rows = process.rows if process.step == "put" else event.value
+            if self.results[who][-1] != rows:
+                raise Divergence(f"{moment}: {self.results[who][-1]} was read, not {rows}")
+
+    def _operation(self, who: int, process: Process) -> Operation:
+        word, _, kind = _OPERATIONS[process.step].partition(" ")
+        tables = self.protocol.tables_of(who, process)
+        if kind == "version":
+            return word, self.version_keys[tables[process.i]]
+        if kind == "entry":
+            if process.step == "publish":
+                tables = self.protocol.publishable(process)[process.i][0]
+            return word, self.entry_keys[self.protocol.queries.index(tables)]
+        return word, ""
+
+    def _compare(self, world: World, moment: str) -> None:
+        content = ScheduledCache.content
+        for table in range(TABLES):
+            found = content.get(self.version_keys[table])
+            self._compare_version(world.versions[table], found and (found[1],), moment)
+        for tables, key, entry in zip(
+            self.protocol.queries, self.entry_keys, world.entries, strict=True
+        ):
+            self._compare_entry(tables, entry, content.get(key), moment)
+
+    def _compare_version(
+        self, version: Version, found: tuple[str | None] | None, moment: str
+    ) -> None:
+        if version is None or found is None:
+            if version is not None or found is not None:
+                raise Divergence(f"{moment}: the version {found} is there, not {version}")
+            return
+        (nonce,) = found
+        if version[1] or nonce is None:
+            if not version[1] or nonce is not None:
+                raise Divergence(f"{moment}: the version {found} is there, not {version}")
+            return
+        if version[0] not in self._nonces and nonce not in self._nonces.values():
+            self._nonces[version[0]] = nonce
+        if self._nonces.get(version[0]) != nonce:
+            raise Divergence(f"{moment}: the version {found} is there, not {version}")
+
+    def _compare_entry(self, tables: Tables, entry: Entry | None, found: Any, moment: str) -> None:
+        if entry is None or found is None:
+            if entry is not None or found is not None:
+                raise Divergence(f"{moment}: the entry {found} is there, not {entry}")
+            return
+        _, nonces, payload, *_ = found
+        for version, nonce in zip(entry[0], nonces, strict=True):
+            self._compare_version(version, (nonce,), moment)
+        (row,) = unpack(payload)
+        if self._rows(row) != entry[1]:
+            raise Divergence(f"{moment}: the entry has {self._rows(row)}, not {entry[1]}")

@@ -1,0 +1,72 @@
+"""No interleaving breaks the protocol, and each mistake in it is found."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.protocol.__main__ import report_mutants, report_scenarios, report_windows
+from tests.protocol.explorer import explore
+from tests.protocol.model import WHAT_READS_PROMISE, Protocol
+from tests.protocol.mutants import MUTANTS, Mutant
+from tests.protocol.pin_mutants import PIN_MUTANTS
+from tests.protocol.scenarios import SCENARIOS
+from tests.protocol.windows import (
+    ONE_WRITER,
+    TWO_WRITERS,
+    WINDOWS,
+    CountedMarks,
+    MarksOfOneProcess,
+    Window,
+    WithoutExceptions,
+)
+from tests.protocol.world import Scenario
+
+
+def name_of(case: Scenario | Window | Mutant) -> str:
+    return case.protocol.__name__ if isinstance(case, Mutant) else case.name
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=name_of)
+def test_no_interleaving_breaks_anything(scenario: Scenario) -> None:
+    assert explore(Protocol(scenario)).broken is None
+
+
+@pytest.mark.parametrize("mutant", [*MUTANTS, *PIN_MUTANTS], ids=name_of)
+def test_each_mistake_is_found(mutant: Mutant) -> None:
+    assert explore(Protocol(mutant.scenario)).broken is None
+    assert explore(mutant.protocol(mutant.scenario)).broken is not None
+    stale = explore(mutant.protocol(mutant.scenario), WHAT_READS_PROMISE)
+    assert (stale.broken is not None) is mutant.is_stale
+
+
+@pytest.mark.parametrize("scenario", ONE_WRITER, ids=name_of)
+def test_one_writer_at_a_time_needs_no_exception(scenario: Scenario) -> None:
+    """As long as the cache keeps the mark."""
+    assert explore(WithoutExceptions(scenario)).broken is None
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=name_of)
+def test_each_exception_is_needed(window: Window) -> None:
+    """Else the documents would promise too little."""
+    assert explore(Protocol(window.scenario)).broken is None
+    assert explore(window.protocol(window.scenario), WHAT_READS_PROMISE).broken is not None
+
+
+@pytest.mark.parametrize("scenario", TWO_WRITERS, ids=name_of)
+@pytest.mark.parametrize("variant", [CountedMarks, MarksOfOneProcess])
+def test_variants_that_let_writers_overlap(
+    variant: type[WithoutExceptions], scenario: Scenario
+) -> None:
+    assert explore(variant(scenario)).broken is None
+
+
+def test_the_report_names_states_and_traces() -> None:
+    lines = [
+        *report_scenarios(ONE_WRITER[:1]),
+        *report_mutants(MUTANTS[:1]),
+        *report_windows(WINDOWS[:1]),
+    ]
+    assert "nothing broken" in lines[0]
+    assert lines[1].split()[-4:] == lines[0].split()[-6:-2]
+    assert "    R1 queries T: no change" in lines
+    assert "    R2 gets the entry of and hits in T: W1's change of T" in lines

@@ -1,0 +1,143 @@
+"""The real code does, step by step, what the model does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+from django.conf import settings
+from django.test import TransactionTestCase, override_settings
+
+from cachalot.core import lookup, snapshots, store
+from cachalot.core.overlay import Entry, Overlay
+from cachalot.core.store import Store, Stored
+from tests.library.models import Book, Review
+from tests.protocol.actors import CACHE_ALIAS, Divergence, ScheduledCache, cursor_of_snapshot
+from tests.protocol.model import Protocol
+from tests.protocol.runs import EveryStep, all_runs, covering_runs
+from tests.protocol.scenarios import (
+    INVALIDATE,
+    JOIN,
+    PINNED,
+    PINNED_TWICE,
+    PUBLISHES,
+    READ,
+    READ_U,
+    ROLLED_BACK,
+    TRANSACTION,
+    WRITE,
+    WRITE_U,
+)
+from tests.protocol.stage import Stage
+from tests.protocol.world import Scenario, Step
+
+#: One writer and one reader: every run is played.
+ALL = (
+    Scenario("a statement", {"W1": WRITE, "R1": READ}),
+    Scenario("a statement, a cold cache", {"W1": WRITE, "R1": READ}, is_warm=False),
+    Scenario("a transaction", {"W1": TRANSACTION, "R1": READ}),
+    Scenario("a transaction that publishes", {"W1": PUBLISHES, "R1": READ_U}),
+    Scenario("a transaction that is rolled back", {"W1": ROLLED_BACK, "R1": READ}),
+    Scenario("a join", {"W1": WRITE_U, "R1": JOIN}),
+)
+#: More of both: as many runs as it takes to play each step of each state.
+COVERED = (
+    Scenario("two writers and two readers", {"W1": WRITE, "W2": WRITE, "R1": READ, "R2": READ}),
+    Scenario("a statement and an eviction", {"W1": WRITE, "R1": READ}, evictions=1),
+    Scenario("statements that may fail", {"W1": WRITE, "W2": WRITE, "R1": READ}, failures=2),
+    Scenario("a transaction that may fail", {"W1": TRANSACTION, "R1": READ}, failures=1),
+    Scenario("a statement and invalidate()", {"W1": WRITE, "W2": INVALIDATE, "R1": READ}),
+    Scenario("a transaction, a cold cache", {"W1": TRANSACTION, "R1": READ}, is_warm=False),
+    Scenario("a transaction and an eviction", {"W1": TRANSACTION, "R1": READ}, evictions=1),
+    Scenario("a publication, a cold cache", {"W1": PUBLISHES, "R1": READ_U}, is_warm=False),
+    Scenario("a join, a cold cache", {"W1": WRITE_U, "R1": JOIN}, is_warm=False),
+)
+
+#: Transactions under snapshot isolation.
+PINS = (
+    Scenario("a snapshot", {"W1": WRITE, "P": PINNED_TWICE}, evictions=1),
+    Scenario(
+        "a snapshot, a cold cache", {"W1": WRITE, "P": PINNED_TWICE, "R1": READ}, is_warm=False
+    ),
+    Scenario("two snapshots", {"W1": WRITE, "P1": PINNED, "P2": PINNED}),
+)
+
+
+@override_settings(
+    CACHES={
+        **settings.CACHES,
+        CACHE_ALIAS: {"BACKEND": "tests.protocol.actors.ScheduledCache"},
+    },
+    CACHALOT_CACHE=CACHE_ALIAS,
+    CACHALOT_LOCAL_SIZE=0,
+)
+class StageTests(TransactionTestCase):
+    # Django wants the default database to be there as well.
+    databases = {"default", "other"}
+
+    def setUp(self) -> None:
+        Book.objects.using("other").create(pk=1, title="B")
+        Review.objects.using("other").create(pk=1, book_id=1, stars=0)
+        patch = mock.patch.object(snapshots, "driver_cursor", cursor_of_snapshot)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def play(self, scenario: Scenario, runs: Callable[[Protocol], Iterator[list[Step]]]) -> int:
+        protocol = EveryStep(scenario)
+        stage = Stage(protocol)
+        try:
+            played = 0
+            for run in runs(protocol):
+                stage.play(run)
+                played += 1
+        finally:
+            stage.close()
+        return played
+
+    def test_every_run_of_a_writer_and_a_reader(self) -> None:
+        for scenario in ALL:
+            with self.subTest(scenario.name):
+                self.assertGreater(self.play(scenario, all_runs), 10)
+
+    def test_every_step_of_more(self) -> None:
+        for scenario in COVERED:
+            with self.subTest(scenario.name):
+                self.assertGreater(self.play(scenario, covering_runs), 10)
+
+    def test_snapshots(self) -> None:
+        for scenario in PINS:
+            with self.subTest(scenario.name):
+                self.assertGreater(self.play(scenario, covering_runs), 10)
+
+    def test_mistakes_in_the_real_code_are_noticed(self) -> None:
+        def set_instead(cache: ScheduledCache, key: str, value: Any, timeout: Any = None) -> bool:
+            cache.set(key, value, timeout)
+            return True
+
+        def publish_all(overlay: Overlay) -> Iterator[tuple[str, Entry]]:
+            for level in overlay.levels:
+                yield from level.entries.items()
+
+        def not_confirmed(store: Store, keys: Any, pins: Any, key: str, tables: Any) -> Any:
+            stored = store.entry(key, pins)
+            return None if stored is None else lookup._unpacked(key, pins, stored)
+
+        statement, cold, transaction, pinned = ALL[0], ALL[1], ALL[2], PINS[0]
+        for scenario, target, name, mistake in (
+            (statement, Store, "mark_pending", lambda store, keys: None),
+            (statement, Store, "renew", lambda store, keys: None),
+            (statement, Store, "mark_pending", Store.renew),
+            (statement, store, "new_nonce", lambda: "0"),
+            (statement, store, "_stored_in", lambda key, entry, nonces: Stored(*entry[2:])),
+            (cold, ScheduledCache, "add", set_instead),
+            (transaction, Overlay, "publishable", publish_all),
+            (transaction, Overlay, "touch", lambda overlay, tables: None),
+            (pinned, lookup, "_find_pinned", not_confirmed),
+        ):
+            with (
+                self.subTest(name),
+                mock.patch.object(target, name, mistake),
+                self.assertRaises(Divergence),
+            ):
+                self.play(scenario, all_runs)

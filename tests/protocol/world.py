@@ -1,0 +1,111 @@
+"""One moment of the model: what is committed, what is cached, how far each process is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+# None is a missing version, else (nonce, number of pending marks); a mark has no nonce.
+Version = tuple[str, int] | None
+PENDING = ("", 1)
+# The versions and the rows.
+Entry = tuple[tuple[Version, ...], int]
+Tables = tuple[int, ...]
+# ("read" or "write" or "invalidate" or "pin", tables), or ("begin" or "commit" or "rollback",)
+Statement = tuple[Any, ...]
+
+TABLES = 2
+_MOST_PROCESSES = 8
+
+
+def bit(process: int, table: int) -> int:
+    """Return the bit that stands for what ``process`` writes to ``table``."""
+    return 1 << (process * TABLES + table)
+
+
+def bits_of(tables: Tables) -> int:
+    """Return the bits of all that can be written to ``tables``."""
+    return sum(bit(process, table) for process in range(_MOST_PROCESSES) for table in tables)
+
+
+class Process(NamedTuple):
+    """How far one process is in its program, and what it remembers."""
+
+    line: int = 0
+    step: str = "done"
+    #: Position in the keys or entries of this step.
+    i: int = 0
+    is_in_transaction: bool = False
+    # A read
+    #: What was visible, and not exposed, when the read began.
+    required: int = 0
+    got: tuple[Version, ...] = ()
+    entry: Entry | None = None
+    rows: int = 0
+    #: The versions got before the query, whatever the protocol does with them.
+    before: tuple[Version, ...] = ()
+    # A transaction
+    own: int = 0
+    private: tuple[str | None, ...] = (None,) * TABLES
+    #: (tables, versions, private versions, rows) of each result of the overlay.
+    kept: tuple[tuple[Tables, tuple[Version, ...], tuple[str | None, ...], int], ...] = ()
+    # A transaction under snapshot isolation
+    #: What was visible when it took its snapshot; None for any other.
+    snapshot: int | None = None
+    #: The version under which each table is pinned, if it is.
+    pins: tuple[Version, ...] = (None,) * TABLES
+    #: What was exposed, and is no more, since its present read began.
+    excused: int = 0
+    # A write, or a COMMIT
+    marked: Tables = ()
+    #: Tables that a failed call has left unmarked, or owed a new version.
+    missed: Tables = ()
+    is_visible: bool = False
+    has_failed: bool = False
+
+
+class World(NamedTuple):
+    """One moment."""
+
+    processes: tuple[Process, ...]
+    versions: tuple[Version, ...]
+    #: One for each query of the scenario.
+    entries: tuple[Entry | None, ...]
+    #: What is committed.
+    visible: int = 0
+    exposed: int = 0
+    nonces: frozenset[str] = frozenset()
+    # Faults that may still happen.
+    kills: int = 0
+    evictions: int = 0
+    lost_calls: int = 0
+    failures: int = 0
+
+
+class Event(NamedTuple):
+    """What happened in a step: who did what to which tables, with what."""
+
+    who: str
+    what: str
+    tables: Tables = ()
+    value: object = None
+
+
+class Step(NamedTuple):
+    event: Event
+    world: World
+    #: The invariant that the step breaks, and how.
+    broken: tuple[str, str] | None = None
+
+
+class Scenario(NamedTuple):
+    """Programs by process name, and the faults that may happen to them."""
+
+    name: str
+    programs: dict[str, tuple[Statement, ...]]
+    is_warm: bool = True
+    kills: int = 0
+    evictions: int = 0
+    lost_calls: int = 0
+    failures: int = 0
+    #: Whether an answer brings the entry before the versions.
+    entry_first: bool = False
