@@ -106,7 +106,7 @@ def _last_invalidation_in(cache_alias: str, db_alias: str, tables: frozenset[str
     except MissingVersions:
         pass
     except Exception as error:
-        guard.failed(error)
+        guard.failed(error, version_keys(db_alias, tables))
         if cachalot_settings.CACHALOT_CACHE_ERRORS == "raise":
             raise
     # What is built now must not be found again later, when more may have been invalidated. The

@@ -113,6 +113,23 @@ MESSAGES = {
         "{name} is {value!r}, which is neither 'bypass' nor 'raise'.",
         "Use 'bypass' or 'raise'; the default is {default!r}.",
     ),
+    "cachalot.E012": (  # CACHALOT_TIMEOUTS
+        "{name} is {value!r}, which does not map tables or models to numbers of seconds.",
+        "Use a dict like {{'auth.User': 60, 'orders': None}}; the default is {default!r}.",
+    ),
+    "cachalot.E013": (  # CACHALOT_LOCAL_SIZE
+        "{name} is {value!r}, which is no number of bytes.",
+        "Use a whole number from 0, which is off; the default is {default!r}.",
+    ),
+    "cachalot.E014": (  # CACHALOT_MAX_STALENESS
+        "{name} is {value!r}, which is no number of seconds.",
+        "Use a number from 0, which always asks the cache; the default is {default!r}.",
+    ),
+    "cachalot.E015": (  # CACHALOT_REPLICAS
+        "{name} is {value!r}, which does not map aliases in DATABASES to a primary and a lag.",
+        "Use a dict like {{'replica': {{'primary': 'default', 'max_lag': 2.0}}}}, the lag in "
+        "seconds above 0; the default is {default!r}.",
+    ),
     "cachalot.E011": (
         "{name} names {label!r}, which is the label of no installed app.",
         "{suggestion}The labels are {labels}.",
@@ -267,6 +284,34 @@ def _is_map_of_names(value: Any) -> bool:
     return isinstance(value, Mapping) and all(map(_are_names, [list(value), *value.values()]))
 
 
+def _are_timeouts(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and _are_names(list(value))
+        and all(map(_is_timeout, value.values()))
+    )
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return value is not None and _is_timeout(value)
+
+
+def _are_replicas(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        alias in connections.settings
+        and set(replica) == {"primary", "max_lag"}
+        and replica["primary"] in connections.settings
+        and replica["primary"] != alias
+        and _is_number(replica["max_lag"])
+        and replica["max_lag"] > 0
+        for alias, replica in value.items()
+    )
+
+
 def _is_function(value: object) -> bool:
     """Whether a key generator can be called. Raise what its import raises."""
     return callable(import_string(value) if isinstance(value, str) else value)
@@ -303,6 +348,10 @@ _RULES = {
     "CACHALOT_QUERY_KEYGEN": _FUNCTION,
     "CACHALOT_TABLE_KEYGEN": _FUNCTION,
     "CACHALOT_CACHE_ERRORS": _Rule("cachalot.E010", _is_policy),
+    "CACHALOT_TIMEOUTS": _Rule("cachalot.E012", _are_timeouts),
+    "CACHALOT_LOCAL_SIZE": _Rule("cachalot.E013", _is_size),
+    "CACHALOT_MAX_STALENESS": _Rule("cachalot.E014", _is_number),
+    "CACHALOT_REPLICAS": _Rule("cachalot.E015", _are_replicas),
 }
 
 

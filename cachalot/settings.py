@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -60,6 +61,10 @@ DEFAULTS: dict[str, Any] = {
     "CACHALOT_QUERY_KEYGEN": "cachalot.utils.get_query_cache_key",
     "CACHALOT_TABLE_KEYGEN": "cachalot.utils.get_table_cache_key",
     "CACHALOT_CACHE_ERRORS": "bypass",
+    "CACHALOT_TIMEOUTS": {},
+    "CACHALOT_LOCAL_SIZE": 16 * 1024 * 1024,
+    "CACHALOT_MAX_STALENESS": 0.0,
+    "CACHALOT_REPLICAS": {},
 }
 
 
@@ -103,11 +108,16 @@ class Settings:
         """Return the function that ``CACHALOT_QUERY_KEYGEN`` names."""
         return _callable(self.CACHALOT_QUERY_KEYGEN)
 
+    def has_own_query_keys(self) -> bool:
+        """Whether a project names queries by a function of its own."""
+        return bool(DEFAULTS["CACHALOT_QUERY_KEYGEN"] != self.CACHALOT_QUERY_KEYGEN)
+
     def table_key_generator(self) -> Callable[..., str]:
         """Return the function that ``CACHALOT_TABLE_KEYGEN`` names."""
         return _callable(self.CACHALOT_TABLE_KEYGEN)
 
 
+@lru_cache(maxsize=8)
 def _callable(path: str | Callable[..., str]) -> Callable[..., str]:
     return import_string(path) if isinstance(path, str) else path
 

@@ -9,6 +9,7 @@ from django.core.cache import caches
 from django.db.models.signals import post_migrate
 
 from cachalot.core import failures
+from cachalot.core.local import local_tier
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,3 +28,4 @@ def _empty_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     for cache_alias in caches:
         caches[cache_alias].clear()
     failures._guards.clear()
+    local_tier.clear()

@@ -104,6 +104,8 @@ MIGRATION_MODULES = {"auth": None, "contenttypes": None}
 TEMPLATES = [
     {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True},
 ]
+# 0 runs the suite without the local tier.
+CACHALOT_LOCAL_SIZE = int(os.environ.get("CACHALOT_TEST_LOCAL_SIZE", 16 * 1024 * 1024))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 SECRET_KEY = "tests"
 USE_TZ = True

@@ -358,6 +358,44 @@ class ValueCheckTests(CheckTestCase):
         for value in (None, 0, 60, 0.5):
             self.assertReports(None, CACHALOT_TIMEOUT=value)
 
+    def test_timeouts_map_tables_or_models_to_seconds(self) -> None:
+        for value in ([], {"orders": "60"}, {"orders": -1}, {1: 60}, {"": 60}, None):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E012", CACHALOT_TIMEOUTS=value)
+        for value in ({}, {"orders": 60, "auth.User": None, "x": 0.5}):
+            self.assertReports(None, CACHALOT_TIMEOUTS=value)
+
+    def test_the_size_of_the_local_tier_is_a_number_of_bytes(self) -> None:
+        for value in (None, -1, 1.5, "16M", True):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E013", CACHALOT_LOCAL_SIZE=value)
+        for value in (0, 2**20):
+            self.assertReports(None, CACHALOT_LOCAL_SIZE=value)
+
+    def test_a_staleness_is_a_number_of_seconds(self) -> None:
+        for value in (None, -1, "1", True, float("nan")):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E014", CACHALOT_MAX_STALENESS=value)
+        for value in (0, 0.0, 1.5):
+            self.assertReports(None, CACHALOT_MAX_STALENESS=value)
+
+    def test_replicas_have_a_primary_and_a_lag(self) -> None:
+        for value in (
+            [],
+            {"other": "default"},
+            {"other": {"primary": "default"}},
+            {"other": {"primary": "default", "max_lag": 0}},
+            {"other": {"primary": "default", "max_lag": 1, "lag": 1}},
+            {"other": {"primary": "nowhere", "max_lag": 1}},
+            {"nowhere": {"primary": "default", "max_lag": 1}},
+            {"other": {"primary": "other", "max_lag": 1}},
+        ):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E015", CACHALOT_REPLICAS=value)
+        self.assertReports(
+            None, CACHALOT_REPLICAS={"other": {"primary": "default", "max_lag": 0.5}}
+        )
+
     def test_several_names_are_a_collection_of_strings(self) -> None:
         names = [name for name in DEFAULTS if name.endswith(("_TABLES", "_APPS", "_DATABASES"))]
         names = [n for n in names if n not in ("CACHALOT_DEPENDENT_TABLES", "CACHALOT_DATABASES")]

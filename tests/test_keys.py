@@ -242,7 +242,9 @@ class GeneratorTests(CacheTestCase):
     def read(self) -> list[str]:
         return [book.title for book in Book.objects.all()]
 
-    @override_settings(CACHALOT_QUERY_KEYGEN="tests.keygens.prefixed_query_key")
+    @override_settings(
+        CACHALOT_QUERY_KEYGEN="tests.keygens.prefixed_query_key", CACHALOT_LOCAL_SIZE=0
+    )
     def test_an_entry_lies_under_the_generated_key(self) -> None:
         self.assertCached(self.read)
         ((compiler,), *_) = keygens.calls

@@ -5,10 +5,12 @@ from __future__ import annotations
 from unittest import mock
 
 from cachalot.core.overlay import Entry, Overlay
+from cachalot.core.store import Stored
 
 
 def entry_of(overlay: Overlay, *tables: str, payload: bytes = b"rows") -> Entry:
-    return Entry(tables, tuple("shared" for _ in tables), overlay.versions(tables), payload)
+    stored = Stored(payload, 0.0, 0.0)
+    return Entry(tables, tuple("shared" for _ in tables), overlay.versions(tables), stored)
 
 
 def put(overlay: Overlay, key: str, entry: Entry) -> None:
@@ -16,7 +18,8 @@ def put(overlay: Overlay, key: str, entry: Entry) -> None:
 
 
 def get(overlay: Overlay, key: str, *tables: str) -> bytes | None:
-    return overlay.get(key, tuple("shared" for _ in tables), overlay.versions(tables))
+    stored = overlay.get(key, tuple("shared" for _ in tables), overlay.versions(tables))
+    return stored and stored.payload
 
 
 def test_a_write_makes_older_entries_invalid() -> None:
@@ -126,7 +129,10 @@ def test_an_entry_of_a_level_that_is_gone_is_not_kept() -> None:
 
 
 def test_the_oldest_entries_go_first_when_space_runs_out() -> None:
-    with mock.patch("cachalot.core.overlay.OVERLAY_BYTES", 100):
+    with (
+        mock.patch("cachalot.core.overlay.OVERLAY_BYTES", 100),
+        mock.patch("cachalot.core.overlay._ENTRY_BYTES", 0),
+    ):
         overlay = Overlay()
         for n in range(10):
             put(overlay, str(n), entry_of(overlay, "a", payload=b"x" * 30))

@@ -95,7 +95,7 @@ class ProtocolTests(CacheTestCase):
                 in_thread(lambda: Author.objects.create(name="B"))
                 return pack(rows)
 
-            with mock.patch("cachalot.core.reads.pack", write_and_pack):
+            with mock.patch("cachalot.core.storing.pack", write_and_pack):
                 self.assertEqual(names(), ["A"])
         else:
             with connection.execute_wrapper(write_meanwhile):
@@ -327,6 +327,7 @@ class ProtocolTests(CacheTestCase):
         self.assertEqual(in_thread(names), ["A", "B"])
         self.assertEqual(names(), ["A", "B"])
 
+    @override_settings(CACHALOT_LOCAL_SIZE=0)
     def test_damaged_entries_are_misses(self) -> None:
         keys: list[str] = []
         original = Store.put
@@ -339,19 +340,21 @@ class ProtocolTests(CacheTestCase):
             names()
         (key,) = keys
         cache = caches["default"]
-        entry_format, nonces, payload = cache.get(key)
+        checksum, nonces, payload, *times = cache.get(key)
         for damaged in (
             "foreign",
             None,
             42,
             (),
-            (entry_format, nonces),
-            (entry_format + 1, nonces, payload),
-            (entry_format, nonces, payload[:-3]),
-            (entry_format, nonces, b"not a pickle"),
-            (entry_format, nonces, "text"),
-            (entry_format, ("other",), payload),
-            (entry_format, nonces, b"cos\nno_such_name\n."),
+            (checksum, nonces),
+            (checksum, nonces, payload),
+            (checksum, nonces, payload, "now", "long"),
+            (checksum + 1, nonces, payload, *times),
+            (checksum, nonces, payload[:-3], *times),
+            (checksum, nonces, b"not a pickle", *times),
+            (checksum, nonces, "text", *times),
+            (checksum, ("other",), payload, *times),
+            (checksum, nonces, b"cos\nno_such_name\n.", *times),
         ):
             with self.subTest(damaged):
                 cache.set(key, damaged)
@@ -393,6 +396,7 @@ class ProtocolTests(CacheTestCase):
                 Author.objects.update(name="A")
                 self.assertCached(names)
 
+    @override_settings(CACHALOT_LOCAL_SIZE=0)
     def test_a_hit_asks_the_cache_once(self) -> None:
         self.assertCached(names)
         cache = type(caches["default"])

@@ -178,9 +178,9 @@ class ReadTests(CacheTestCase):
 
     def test_a_long_iterator_is_not_kept(self) -> None:
         Tag.objects.bulk_create(Tag(name=str(n)) for n in range(9))
-        with mock.patch("cachalot.core.reads.MAX_ENTRY_BYTES", 80):
+        with mock.patch("cachalot.core.storing.MAX_ENTRY_BYTES", 80):
             self.assertNeverCached(lambda: list(Tag.objects.iterator(chunk_size=3)))
-            with mock.patch("cachalot.core.reads.pack", wraps=pack) as packed:
+            with mock.patch("cachalot.core.storing.pack", wraps=pack) as packed:
                 self.assertEqual(len(list(Tag.objects.iterator(chunk_size=1))), 10)
             # Nothing more is kept aside once it is too much.
             self.assertLess(packed.call_count, 8)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from django.core.exceptions import EmptyResultSet
 
 from cachalot.core.catalogue import SCHEMA, catalogue_of
+from cachalot.core.introspection import Catalogue
 from cachalot.core.names import canonical
 from cachalot.core.sql import count_selects, names_after_keywords, words_of
 from cachalot.core.tables import known_tables_in, managed_tables, why_uncachable
@@ -17,6 +18,8 @@ from cachalot.settings import cachalot_settings, forget_on_change
 
 class Compilation:
     """What the compilers, nested ones included, report while one query is compiled."""
+
+    __slots__ = ("has_foreign_source", "locks_rows", "tables", "texts")
 
     def __init__(self) -> None:
         self.tables: set[str] = set()
@@ -46,11 +49,20 @@ class _Current(threading.local):
 current = _Current()
 
 
+class Verdict(NamedTuple):
+    """What a text means to a database as ``catalogue`` shows it."""
+
+    catalogue: Catalogue
+    tables: frozenset[str]
+    refusal: str | None
+
+
 class Analysis(NamedTuple):
-    """What the text of a query tells, remembered by that text."""
+    """What the text of a query tells, remembered by that text; and the verdict by database."""
 
     tables: frozenset[str]
     volatility: Volatility
+    verdicts: dict[str, Verdict]
 
 
 class CompiledQuery(NamedTuple):
@@ -87,21 +99,37 @@ def compile_query(compiler: Any) -> CompiledQuery:
         raise EmptyResultSet
     analysis = _analyse(sql, compiler.connection.vendor, compilation)
     catalogue = catalogue_of(compiler.connection)
-    tables = catalogue.with_sources(analysis.tables)
+    verdict = analysis.verdicts.get(compiler.connection.alias)
+    if verdict is None or verdict.catalogue is not catalogue:
+        verdict = _judge(analysis, catalogue)
+        analysis.verdicts[compiler.connection.alias] = verdict
+    refusal = verdict.refusal
     if compilation.locks_rows:
-        refusal: str | None = "locks rows"
+        refusal = "locks rows"
     elif compiler.query.explain_info:
         refusal = "is an EXPLAIN"
-    elif called := catalogue.functions & analysis.volatility.functions:
+    elif refusal is None and analysis.volatility.reads_clock_words:
+        refusal = _why_clock(params)
+    return CompiledQuery(sql, params, verdict.tables, refusal)
+
+
+def _judge(analysis: Analysis, catalogue: Catalogue) -> Verdict:
+    tables, volatility = catalogue.with_sources(analysis.tables), analysis.volatility
+    refusal: str | None
+    if called := catalogue.functions & volatility.functions:
         refusal = f"calls {min(called)}(), a function of this database that may read any table"
     elif views := catalogue.volatile.keys() & tables:
         refusal = catalogue.volatile[min(views)]
+    elif volatility.reason is not None:
+        refusal = volatility.reason
+    elif volatility.is_random and not cachalot_settings.CACHALOT_CACHE_RANDOM:
+        refusal = "uses chance, and CACHALOT_CACHE_RANDOM is off"
     else:
-        refusal = _why_volatile(analysis.volatility, params) or why_uncachable(tables)
+        refusal = why_uncachable(tables)
     if not tables <= managed_tables() or not catalogue.sources.keys().isdisjoint(tables):
         # Some of them may be views, and another process may define those anew.
         tables |= {SCHEMA}
-    return CompiledQuery(sql, params, tables, refusal)
+    return Verdict(catalogue, tables, refusal)
 
 
 def _analyse(sql: str, vendor: str, compilation: Compilation) -> Analysis:
@@ -117,7 +145,7 @@ def _analyse(sql: str, vendor: str, compilation: Compilation) -> Analysis:
         ):
             named = names_after_keywords(sql) | known_tables_in(words_of(sql), sql.lower())
             tables = tables | named
-        analysis = Analysis(frozenset(tables), volatility_of(sql, vendor))
+        analysis = Analysis(frozenset(tables), volatility_of(sql, vendor), {})
         _analyses[vendor, sql] = analysis
     return analysis
 
@@ -137,15 +165,10 @@ def _has_raw_source(texts: set[str]) -> bool:
     return False
 
 
-def _why_volatile(volatility: Volatility, params: Any) -> str | None:
-    if volatility.reason is not None:
-        return volatility.reason
-    if volatility.is_random and not cachalot_settings.CACHALOT_CACHE_RANDOM:
-        return "uses chance, and CACHALOT_CACHE_RANDOM is off"
-    if volatility.reads_clock_words:
-        for param in params:
-            if is_clock_word(param):
-                return f"has the parameter {param!r}, which means the current time"
+def _why_clock(params: Any) -> str | None:
+    for param in params:
+        if is_clock_word(param):
+            return f"has the parameter {param!r}, which means the current time"
     return None
 
 

@@ -255,11 +255,14 @@ def state_of(connection: BaseDatabaseWrapper) -> State:
     return state
 
 
-def may_use(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the settings let reads of this connection be cached."""
-    return connection.alias in connections.settings and is_cached_database(
-        connection.alias, connection.settings_dict["ENGINE"], connection.vendor
-    )
+def why_not_used(connection: BaseDatabaseWrapper) -> str | None:
+    """Return why the settings keep reads of this connection from being cached, or None."""
+    if connection.alias not in connections.settings:
+        return f"the database {connection.alias!r} is not in DATABASES"
+    engine = connection.settings_dict["ENGINE"]
+    if is_cached_database(connection.alias, engine, connection.vendor):
+        return None
+    return f"CACHALOT_DATABASES leaves out {connection.alias!r} ({engine})"
 
 
 def is_tracked(connection: BaseDatabaseWrapper) -> bool:

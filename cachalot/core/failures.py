@@ -15,7 +15,7 @@ from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 
-from cachalot.core.store import Store
+from cachalot.core.store import PROBE_KEY, Store
 from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
@@ -23,8 +23,12 @@ logger = logging.getLogger("cachalot")
 #: Seconds for which a cache that failed is not asked again.
 REST_SECONDS = 5.0
 
-# Never written: asking for it tells whether the cache answers.
-_PROBE_KEY = "cachalot:probe"
+#: Seconds after which a failure was slow. One that costs next to nothing (a connection that was
+#: cut or refused) makes no write pass by a cache that other processes may reach.
+SLOW_SECONDS = 0.1
+
+#: Seconds to the first attempt at settling what is owed; each later one takes twice as long.
+FIRST_RETRY_SECONDS = 0.1
 
 
 def start_daemon_timer(seconds: float, function: Callable[[], None]) -> None:
@@ -51,10 +55,13 @@ class Guard:
         self._time = time_function
         self._start_timer = start_timer or start_daemon_timer
         self._has_timer = False
+        self._retry_seconds = FIRST_RETRY_SECONDS
         self._lock = threading.Lock()
         # Version key to the number of the debt: a key may be owed anew while it is being renewed.
         self._owed: dict[str, int] = {}
         self._debts = 0
+        # Keys asked for in vain: one of them may hold what the cache itself cannot decode.
+        self._suspects: set[str] = set()
         self._rests_until: float | None = None
         self._writes_rest_until: float | None = None
 
@@ -84,33 +91,42 @@ class Guard:
         """
         if not self._may_write():
             return
+        began = self._time()
         try:
             if _raises() and self._owed:
                 self._settle(store)
-            store.mark_pending(version_keys)
+            try:
+                store.mark_pending(version_keys)
+            except Exception:
+                # A connection that was cut is made anew by the next call.
+                if self._time() - began > SLOW_SECONDS:
+                    raise
+                store.mark_pending(version_keys)
         except Exception as error:
-            self._write_failed(error)
+            self._write_failed(error, began)
             if _raises():
                 raise
 
     def mark_pending_again(self, store: Store, version_keys: Iterable[str]) -> None:
         """Keep the keys pending until the mark expires. Never raise."""
         keys = frozenset(version_keys)
+        began = self._time()
         try:
             store.mark_pending(keys)
         except Exception as error:
-            self._write_failed(error)
+            self._write_failed(error, began)
             self.owe(keys)
 
     def renew(self, store: Store, version_keys: Iterable[str]) -> None:
         """Renew versions, now or as soon as the cache answers. Never raise."""
         keys = frozenset(version_keys)
         if self._may_write():
+            began = self._time()
             try:
                 store.renew(keys)
                 return
             except Exception as error:
-                self._write_failed(error)
+                self._write_failed(error, began)
         self.owe(keys)
 
     def owe(self, version_keys: Iterable[str]) -> None:
@@ -121,11 +137,13 @@ class Guard:
             has_timer, self._has_timer = self._has_timer, True
         # Other processes go on reading, whether this one does or not.
         if not has_timer:
-            self._start_timer(REST_SECONDS, self._settle_later)
+            self._retry_seconds = FIRST_RETRY_SECONDS
+            self._start_timer(self._retry_seconds, self._settle_later)
 
-    def failed(self, error: BaseException) -> None:
-        """Leave the cache alone for a while; say so once."""
+    def failed(self, error: BaseException, keys: Iterable[str] = ()) -> None:
+        """Leave the cache alone for a while; say so once. ``keys`` are those that were read."""
         with self._lock:
+            self._suspects.update(keys)
             is_first = self._rests_until is None
             self._rests_until = self._time() + REST_SECONDS
         if is_first:
@@ -156,9 +174,10 @@ class Guard:
         rests_until = self._writes_rest_until
         return rests_until is None or self._time() >= rests_until or _raises()
 
-    def _write_failed(self, error: BaseException) -> None:
+    def _write_failed(self, error: BaseException, began: float) -> None:
         self.failed(error)
-        self._writes_rest_until = self._time() + REST_SECONDS
+        now = self._time()
+        self._writes_rest_until = now + REST_SECONDS if now - began > SLOW_SECONDS else None
 
     def _settle(self, store: Store) -> None:
         with self._lock:
@@ -166,7 +185,10 @@ class Guard:
         if owed:
             store.renew(owed)
         else:
-            store.cache.get(_PROBE_KEY)
+            store.cache.get(PROBE_KEY)
+        suspects, self._suspects = self._suspects, set()
+        if suspects:
+            store.drop_undecodable(suspects)
         with self._lock:
             for key, debt in owed.items():
                 if self._owed.get(key) == debt:
@@ -182,6 +204,7 @@ class Guard:
 
     def _settle_later(self) -> None:
         """Settle in a thread of the timer, again and again until it succeeds."""
+        began = self._time()
         try:
             if self._owed:
                 cache = caches[self.cache_alias]
@@ -190,11 +213,12 @@ class Guard:
                 finally:
                     cache.close()
         except Exception as error:
-            self._write_failed(error)
+            self._write_failed(error, began)
         with self._lock:
             self._has_timer = bool(self._owed)
         if self._has_timer:
-            self._start_timer(REST_SECONDS, self._settle_later)
+            self._retry_seconds = min(2 * self._retry_seconds, REST_SECONDS)
+            self._start_timer(self._retry_seconds, self._settle_later)
 
 
 def _raises() -> bool:

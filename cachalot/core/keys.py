@@ -13,7 +13,9 @@ from cachalot.core.connection import state_of
 from cachalot.core.encoding import encode
 from cachalot.core.names import canonical
 from cachalot.core.refusal import UncachableQuery
+from cachalot.core.replicas import lag_of, replicas_of
 from cachalot.core.session import session_of
+from cachalot.core.store import lagging
 from cachalot.core.tables import aliases_of_database
 from cachalot.settings import cachalot_settings, forget_on_change
 
@@ -32,28 +34,34 @@ _OPTIONS = ("options", "init_command", "assume_role", "service", "sql_mode")
 
 def _origin(connection: Any) -> bytes:
     """Return what tells whose rows these are: alias, database, tenant and session."""
-    if session_of(connection).is_set_by_queries:
+    session = session_of(connection)
+    if session.is_set_by_queries:
         raise UncachableQuery("runs on a connection whose session is set as queries run")
     database = connection.settings_dict
     get = database.get
     options = get("OPTIONS") or {}
-    origin = _encoded(
-        connection.alias,
-        connection.vendor,
-        str(database["NAME"]),
+    parts = (
+        session.fingerprint(),
+        database["NAME"],
         get("HOST"),
-        str(get("PORT")),
+        get("PORT"),
         get("USER"),
-        *[str(options[name]) for name in _OPTIONS if name in options],
         # django-tenants and django-tenant-schemas
-        str(getattr(connection, "schema_name", "")),
-        str(getattr(connection, "include_public_schema", "")),
+        getattr(connection, "schema_name", ""),
+        getattr(connection, "include_public_schema", ""),
         # Drivers give aware or naive datetimes, in this zone.
         settings.USE_TZ,
         connection.timezone_name,
+        *[options[name] for name in _OPTIONS if name in options],
         *_memory_identity(connection),
     )
-    return origin + session_of(connection).fingerprint()
+    # Hardly ever changes from one query to the next.
+    known: tuple[object, bytes] | None = connection.__dict__.get("_cachalot_origin")
+    if known is not None and known[0] == parts:
+        return known[1]
+    origin = _encoded(connection.alias, connection.vendor, *map(str, parts))
+    connection._cachalot_origin = parts, origin
+    return origin
 
 
 def _memory_identity(connection: Any) -> tuple[object, ...]:
@@ -68,7 +76,6 @@ def _memory_identity(connection: Any) -> tuple[object, ...]:
     return (os.getpid(), state_of(connection).identity)
 
 
-@lru_cache(maxsize=1024)
 def _encoded(*origin: object) -> bytes:
     return repr(origin).encode("utf-8", "surrogatepass")
 
@@ -79,11 +86,22 @@ def query_key(compiler: Any) -> str:
     Raise ``UncachableQuery`` for a parameter of unknown type and ``EmptyResultSet`` as
     ``compiler.as_sql()`` does.
     """
-    sql, params = compiler.as_sql()
-    origin = _origin(compiler.connection)
+    return key_of_statement(compiler.connection, *compiler.as_sql())
+
+
+def key_of_statement(connection: Any, sql: str, params: Any) -> str:
+    """Return the key of a compiled query. Raise ``UncachableQuery`` as ``query_key()`` does."""
+    digest = _digest_before_params(_origin(connection), sql).copy()
+    digest.update(encode(params))
+    return f"{_PREFIX}{digest.hexdigest()}"
+
+
+# Saves the hashing of a long text: about 2 µs a kilobyte.
+@lru_cache(maxsize=4096)
+def _digest_before_params(origin: bytes, sql: str) -> Any:
     statement = sql.encode("utf-8", "surrogatepass")
-    content = b"%d:%s%d:%s%s" % (len(origin), origin, len(statement), statement, encode(params))
-    return _PREFIX + _digest(content, b"query")
+    content = b"%d:%s%d:%s" % (len(origin), origin, len(statement), statement)
+    return blake2b(content, digest_size=_DIGEST_BYTES, person=b"query")
 
 
 @lru_cache(maxsize=10_000)
@@ -97,7 +115,11 @@ def table_key(db_alias: str, table: str) -> str:
 @lru_cache(maxsize=10_000)
 def _sorted_version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
     generate = cachalot_settings.table_key_generator()
-    return tuple(sorted({generate(db_alias, table) for table in tables}))
+    keys = tuple(sorted({generate(db_alias, table) for table in tables}))
+    lag = lag_of(db_alias)
+    if lag is not None:
+        lagging.update(dict.fromkeys(keys, lag))
+    return keys
 
 
 def version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
@@ -109,8 +131,17 @@ def version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
     return _sorted_version_keys(aliases_of_database(db_alias)[0], tables)
 
 
+def keys_to_renew(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
+    """Return the version keys that a change of ``tables`` concerns, those of replicas included."""
+    keys = version_keys(db_alias, tables)
+    for replica in replicas_of(db_alias):
+        keys += version_keys(replica, tables)
+    return keys
+
+
 def forget() -> None:
     """Clear what was derived from settings."""
+    lagging.clear()
     table_key.cache_clear()
     _sorted_version_keys.cache_clear()
 

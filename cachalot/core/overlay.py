@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from cachalot.core.store import clock, new_nonce
+from cachalot.core.store import Stored, clock, new_nonce
 
 #: Bytes of results that one transaction keeps; the oldest go first.
 OVERLAY_BYTES = 16 * 1024 * 1024
+
+# What an entry takes besides its payload: its key, its versions, its place in a dictionary.
+_ENTRY_BYTES = 500
 
 
 class Entry(NamedTuple):
@@ -22,7 +25,7 @@ class Entry(NamedTuple):
     tables: tuple[str, ...]
     shared: tuple[str, ...] | None
     private: tuple[str | None, ...]
-    payload: bytes
+    stored: Stored
 
 
 class Level:
@@ -73,29 +76,29 @@ class Overlay:
 
     def get(
         self, key: str, shared: tuple[str, ...] | None, private: tuple[str | None, ...]
-    ) -> bytes | None:
-        """Return the payload stored under exactly these versions."""
+    ) -> Stored | None:
+        """Return the result stored under exactly these versions."""
         for level in reversed(self.levels):
             entry = level.entries.get(key)
             if entry is not None and entry.shared == shared and entry.private == private:
-                return entry.payload
+                return entry.stored
         return None
 
     def put(self, level: Level, key: str, entry: Entry) -> None:
         """Keep ``entry`` in ``level`` as long as the level and the space allow."""
-        if len(entry.payload) > OVERLAY_BYTES or level not in self.levels:
+        if _size(entry) > OVERLAY_BYTES or level not in self.levels:
             return
         replaced = level.entries.pop(key, None)
         if replaced is not None:
-            self._bytes -= len(replaced.payload)
+            self._bytes -= _size(replaced)
         level.entries[key] = entry
-        self._bytes += len(entry.payload)
+        self._bytes += _size(entry)
         for oldest in self.levels:
             while self._bytes > OVERLAY_BYTES and oldest.entries:
                 self._drop(oldest, next(iter(oldest.entries)))
 
     def _drop(self, level: Level, key: str) -> None:
-        self._bytes -= len(level.entries.pop(key).payload)
+        self._bytes -= _size(level.entries.pop(key))
 
     def publishable(self) -> Iterator[tuple[str, Entry]]:
         """Yield the entries that other connections may see: all their tables are clean."""
@@ -127,7 +130,7 @@ class Overlay:
             for key, entry in level.entries.items():
                 replaced = below.entries.pop(key, None)
                 if replaced is not None:
-                    self._bytes -= len(replaced.payload)
+                    self._bytes -= _size(replaced)
                 below.entries[key] = entry
         del self.levels[position:]
 
@@ -156,3 +159,7 @@ class Overlay:
             if self.levels[position].name == name:
                 return position
         return None
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.stored.payload) + _ENTRY_BYTES

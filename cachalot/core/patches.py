@@ -72,10 +72,11 @@ def install() -> None:
 
 def _reporting_text(original: Callable[..., Any]) -> Callable[..., Any]:
     def as_sql(self: SQLCompiler, *args: Any, **kwargs: Any) -> Any:
-        sql, params = original(self, *args, **kwargs)
-        if current.compilation is not None:
-            current.compilation.texts.append(sql)
-        return sql, params
+        result = original(self, *args, **kwargs)
+        compilation = current.compilation
+        if compilation is not None:
+            compilation.texts.append(result[0])
+        return result
 
     return as_sql
 
@@ -83,8 +84,9 @@ def _reporting_text(original: Callable[..., Any]) -> Callable[..., Any]:
 def _reporting_sources(original: Callable[..., Any]) -> Callable[..., Any]:
     def get_from_clause(self: SQLCompiler) -> Any:
         # Only now is it known which joins stay; as_sql() resets the counts before it returns.
-        if current.compilation is not None:
-            current.compilation.add_sources(self.query)
+        compilation = current.compilation
+        if compilation is not None:
+            compilation.add_sources(self.query)
         return original(self)
 
     return get_from_clause
@@ -110,6 +112,9 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
     def _fetch_all(self: QuerySet[Any]) -> None:
         # Prefetching goes through its own querysets more than once, and relies on finding the
         # same instances there.
+        if not switch.is_reevaluating():
+            original(self)
+            return
         with switch.evaluating_once():
             original(self)
 

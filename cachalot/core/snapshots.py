@@ -1,14 +1,16 @@
 """Which shared versions a transaction's snapshot shows.
 
 A transaction under snapshot isolation goes on seeing what was true when it began, so the versions
-now in force say nothing about what it sees. Read before the snapshot is taken and read again after
-it, a version that is the same both times and not pending is the snapshot's: no change of the table
-can have become visible in between. It is *pinned*: entries of pinned versions are what the
-transaction's own queries would return.
+now in force say nothing about what it sees. A version read before the snapshot is taken is
+*pinned*. What is stored under pinned versions is what the transaction's own query would return as
+long as they are in force, and they must be found so *behind* the entry: then no change has become
+visible since before the snapshot, and nothing in the entry is newer. Once they are no more in
+force, it may be: a slow reader stores under them what it has read after the next change.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -23,6 +25,7 @@ MAX_TABLES = 100
 
 # By alias, the latest last.
 _in_use: dict[str, OrderedDict[str, None]] = {}
+_lock = threading.Lock()
 
 
 def pinned_nonces(
@@ -33,27 +36,32 @@ def pinned_nonces(
     The first call in a transaction takes the snapshot, unless something has taken it before. Raise
     what the database and the cache raise.
     """
-    in_use = _in_use.setdefault(connection.alias, OrderedDict())
-    for table in tables:
-        in_use[table] = None
-        in_use.move_to_end(table)
-    while len(in_use) > MAX_TABLES:
-        in_use.popitem(last=False)
+    in_use = _tables_in_use(connection.alias, tables)
     if state.pins is None:
         # If the cache fails, nothing is pinned.
         state.pins = {}
         statement = None if state.has_snapshot() else _statement_taking_one(connection, tables)
         if statement is not None:
-            keys = version_keys(connection.alias, frozenset(in_use))
-            before = store.nonces(keys)
+            pins = store.nonces(version_keys(connection.alias, in_use))
             with driver_cursor(connection) as cursor:
                 cursor.execute(statement)
                 cursor.fetchall()
-            after = store.nonces(keys)
-            state.pins = {key: nonce for key, nonce in before.items() if after.get(key) == nonce}
+            state.pins = pins
     pinned = map(state.pins.get, version_keys(connection.alias, tables))
     nonces = tuple(nonce for nonce in pinned if nonce is not None)
     return nonces if len(nonces) == len(version_keys(connection.alias, tables)) else None
+
+
+def _tables_in_use(db_alias: str, tables: frozenset[str]) -> frozenset[str]:
+    """Return the tables that transactions with a snapshot have read last, ``tables`` included."""
+    with _lock:
+        in_use = _in_use.setdefault(db_alias, OrderedDict())
+        for table in tables:
+            in_use[table] = None
+            in_use.move_to_end(table)
+        while len(in_use) > MAX_TABLES:
+            in_use.popitem(last=False)
+        return frozenset(in_use)
 
 
 def _statement_taking_one(connection: Any, tables: frozenset[str]) -> str | None:

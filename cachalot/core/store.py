@@ -6,6 +6,7 @@ the cache raises; the failure policy is elsewhere.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import threading
@@ -15,16 +16,25 @@ from contextlib import contextmanager
 from io import BytesIO
 from operator import methodcaller
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.files import locks
 
+from cachalot.core.recent import recent_versions
+
+logger = logging.getLogger("cachalot")
+
 #: Seconds after which a writer that was killed no longer keeps its tables from being cached.
 PENDING_TIMEOUT = 300
 
-# Part of every entry; an entry of another number is a miss.
-_FORMAT = 1
+#: Version keys of databases that lag behind another one, and the seconds by which they may. Where
+#: others get a new version, these stay pending that long: nobody knows when they show the change.
+lagging: dict[str, int] = {}
+
+# Part of every entry's checksum: an entry of another format is a miss.
+_FORMAT = b"3 "
 
 
 class Version(NamedTuple):
@@ -65,6 +75,21 @@ def new_nonce() -> str:
     return os.urandom(16).hex()
 
 
+# Never written: asking for it tells whether the cache answers.
+PROBE_KEY = "cachalot:probe"
+
+
+class Stored(NamedTuple):
+    """A result as it is kept: its pickled rows, when that was, and how long its query took.
+
+    ``stored_at`` is in seconds since the epoch, ``seconds`` the time of the query.
+    """
+
+    payload: bytes
+    stored_at: float
+    seconds: float
+
+
 class MissingVersions(Exception):
     """The cache loses what is written to it, so nothing can be cached."""
 
@@ -77,11 +102,11 @@ class Store:
 
     def read(
         self, version_keys: Sequence[str], entry_key: str
-    ) -> tuple[tuple[str, ...] | None, bytes | None]:
-        """Return the nonces now valid and the payload stored under them.
+    ) -> tuple[tuple[str, ...] | None, Stored | None]:
+        """Return the nonces now valid and the result stored under them.
 
         The nonces stand in the order of ``version_keys``; they are None while a writer is at work
-        on one of them: then nothing may be served or stored. The payload is None if there is no
+        on one of them: then nothing may be served or stored. The result is None if there is no
         entry of exactly these versions. A missing version is added, which makes any entry that
         may exist for it invalid.
         """
@@ -90,7 +115,16 @@ class Store:
         nonces = self._nonces(version_keys, found)
         if nonces is None or entry is None:
             return nonces, None
-        return nonces, _payload_of(entry, nonces)
+        return nonces, _stored_in(entry_key, entry, nonces)
+
+    def current(self, version_keys: Sequence[str]) -> tuple[str, ...] | None:
+        """Return the nonces now valid, None while a writer is at work on one of them."""
+        if len(version_keys) == 1:
+            # Costs half of get_many() with one key, where that is a loop over get().
+            (key,) = version_keys
+            version = self.cache.get(key)
+            return self._nonces(version_keys, {} if version is None else {key: version})
+        return self._nonces(version_keys, self.cache.get_many(version_keys))
 
     def _nonces(self, version_keys: Sequence[str], found: dict[str, Any]) -> tuple[str, ...] | None:
         if len(found) < len(version_keys):
@@ -115,6 +149,29 @@ class Store:
             raise MissingVersions("the cache does not keep what is added to it")
         return found
 
+    def nonces(self, version_keys: Sequence[str]) -> dict[str, str]:
+        """Return the nonce of each version that is not pending. A missing one is added."""
+        found = self.cache.get_many(version_keys)
+        if len(found) < len(version_keys):
+            found = self._add_missing(version_keys, found)
+        return {
+            key: version[1]
+            for key, version in found.items()
+            if _is_version(version) and version[1] is not None
+        }
+
+    def are_in_force(self, version_keys: Sequence[str], nonces: tuple[str, ...]) -> bool:
+        """Whether these are the versions now."""
+        found = self.cache.get_many(version_keys)
+        return all(
+            _is_version(found.get(key)) and found[key][1] == nonce
+            for key, nonce in zip(version_keys, nonces, strict=True)
+        )
+
+    def entry(self, key: str, nonces: tuple[str, ...]) -> Stored | None:
+        """Return the result stored under exactly these versions, in force or not."""
+        return _stored_in(key, self.cache.get(key), nonces)
+
     def timestamps(self, version_keys: Sequence[str]) -> dict[str, float]:
         """Return the timestamp of each version; a missing one is added and counts from now.
 
@@ -124,7 +181,28 @@ class Store:
         found = self.cache.get_many(version_keys)
         if len(found) < len(version_keys):
             found = self._add_missing(version_keys, found)
-        return {key: version[0] for key, version in found.items() if _is_version(version)}
+        return {
+            key: version[0] if _is_version(version) else clock() for key, version in found.items()
+        }
+
+    def drop_undecodable(self, keys: Iterable[str]) -> None:
+        """Delete what makes the cache raise: nothing else would ever replace it.
+
+        Call it while the cache answers. A version deleted is a version evicted.
+        """
+        keys = list(keys)
+        try:
+            self.cache.get_many(keys)
+            return
+        except Exception as error:
+            logger.debug("One of %d keys cannot be read: %r", len(keys), error)
+        for key in keys:
+            try:
+                self.cache.get(key)
+            except Exception:
+                # If it does not answer any more, this raises, and nothing is known of the key.
+                self.cache.get(PROBE_KEY)
+                self.cache.delete(key)
 
     def mark_pending(self, version_keys: Iterable[str]) -> None:
         """Keep every reader from serving and storing results of these keys."""
@@ -134,23 +212,37 @@ class Store:
     def renew(self, version_keys: Iterable[str]) -> None:
         """Give these keys new versions: whatever was stored under the old ones is invalid."""
         now = clock()
-        self._set_versions({key: (now, new_nonce()) for key in version_keys}, None)
+        versions: dict[int | None, dict[str, tuple[float, str | None]]] = {}
+        for key in version_keys:
+            lag = lagging.get(key)
+            version = (now, new_nonce() if lag is None else None)
+            versions.setdefault(lag, {})[key] = version
+        for lag, group in versions.items():
+            self._set_versions(group, lag)
 
     def _set_versions(
-        self, versions: dict[str, tuple[float, str | None]], timeout: int | None
+        self, versions: dict[str, tuple[float, str | None]], timeout: float | None
     ) -> None:
-        with self._exclusively():
-            failed = self.cache.set_many(versions, timeout)
+        try:
+            with self._exclusively():
+                failed = self.cache.set_many(versions, timeout)
+        finally:
+            recent_versions.forget(versions)
         if failed:
             raise OSError(f"the cache refused {len(failed)} of {len(versions)} versions")
 
-    def put(self, entries: dict[str, tuple[tuple[str, ...], bytes]], timeout: float | None) -> None:
-        """Store payloads under the nonces that were valid before their queries ran.
+    def put(
+        self, entries: dict[str, tuple[tuple[str, ...], Stored]], timeout: float | None
+    ) -> None:
+        """Store results under the nonces that were valid before their queries ran.
 
         ``timeout`` is in seconds, None never expires. An entry that the cache refuses is lost.
         """
         self.cache.set_many(
-            {key: (_FORMAT, nonces, payload) for key, (nonces, payload) in entries.items()},
+            {
+                key: (_checksum(key, stored.payload), nonces, *stored)
+                for key, (nonces, stored) in entries.items()
+            },
             timeout,
         )
 
@@ -183,13 +275,24 @@ def _is_version(value: object) -> bool:
     )
 
 
-def _payload_of(entry: object, nonces: tuple[str, ...]) -> bytes | None:
-    if not isinstance(entry, (tuple, list)) or len(entry) != 3:
+def _stored_in(key: str, entry: object, nonces: tuple[str, ...]) -> Stored | None:
+    if not isinstance(entry, (tuple, list)) or len(entry) != 5:
         return None
-    entry_format, entry_nonces, payload = entry
-    if entry_format != _FORMAT or not isinstance(payload, bytes):
+    checksum, entry_nonces, payload, stored_at, seconds = entry
+    # Serializers other than pickle may know no tuples.
+    if not isinstance(entry_nonces, (tuple, list)) or tuple(entry_nonces) != nonces:
         return None
-    return payload if entry_nonces == nonces else None
+    if not isinstance(payload, bytes):
+        return None
+    if not isinstance(stored_at, float) or not isinstance(seconds, float):
+        return None
+    return Stored(payload, stored_at, seconds) if checksum == _checksum(key, payload) else None
+
+
+def _checksum(key: str, payload: bytes) -> int:
+    # A pickle with a bit flipped may well be loaded, as other rows. And a client that lost count
+    # of its answers, after a timeout for instance, gives the answer to another question.
+    return crc32(payload, crc32(_FORMAT + key.encode("utf-8", "surrogatepass")))
 
 
 class _Pickler(pickle.Pickler):

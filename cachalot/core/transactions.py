@@ -6,6 +6,7 @@ savepoints and lost connections need no rules of their own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,14 +14,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.catalogue import remembered_catalogue_of
 from cachalot.core.connection import State, is_tracked, state_of
-from cachalot.core.reads import publish
 from cachalot.core.statements import Statement
+from cachalot.core.storing import Unstorable, publish
 from cachalot.core.writes import (
     announce,
     forget_schema,
     invalidate_shared,
     invalidating,
 )
+
+logger = logging.getLogger("cachalot")
 
 T = TypeVar("T")
 
@@ -44,12 +47,15 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     if state.changed_schema:
         forget_schema(connection)
     entries = {
-        key: (entry.shared, entry.payload)
+        key: (entry.shared, frozenset(entry.tables), entry.stored)
         for key, entry in overlay.publishable()
         if entry.shared is not None
     }
     state.end_transaction(is_rollback=False)
-    publish(entries)
+    try:
+        publish(entries)
+    except Unstorable as error:
+        logger.debug("Not stored after the COMMIT, because the result %s.", error)
     _announce_when_possible(connection, state, dirty)
     return result
 

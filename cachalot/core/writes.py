@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from django.db import InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cachalot.core import catalogue
+from cachalot.core import catalogue, events
 from cachalot.core.connection import State, is_tracked, state_of
 from cachalot.core.failures import open_store
-from cachalot.core.keys import version_keys
+from cachalot.core.keys import keys_to_renew
 from cachalot.core.tables import aliases_of_database, changed_with, display_name, known_tables
 from cachalot.settings import cachalot_settings
 from cachalot.signals import post_invalidation
@@ -22,6 +22,9 @@ logger = logging.getLogger("cachalot")
 
 def announce(db_alias: str, tables: Iterable[str]) -> None:
     """Send ``post_invalidation`` for each table and each alias of its database."""
+    if events.listeners and (announced := frozenset(tables) - {catalogue.SCHEMA}):
+        names = tuple(sorted(map(display_name, announced)))
+        events.tell(events.Invalidation(db_alias, names))
     for alias in aliases_of_database(db_alias):
         for table in sorted(frozenset(tables) - {catalogue.SCHEMA}):
             results = post_invalidation.send_robust(display_name(table), db_alias=alias)
@@ -43,7 +46,7 @@ def invalidating(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> Ite
         yield
         return
     store, guard = opened
-    keys = version_keys(connection.alias, tables)
+    keys = keys_to_renew(connection.alias, tables)
     try:
         guard.mark_pending(store, keys)
     except Exception as error:
@@ -176,4 +179,4 @@ def invalidate_shared(
         opened = open_store(cache_alias)
         if opened is not None:
             store, guard = opened
-            guard.renew(store, version_keys(db_alias, tables))
+            guard.renew(store, keys_to_renew(db_alias, tables))

@@ -1,0 +1,85 @@
+"""What became of each read and each write, for whoever listens: panel, statistics, logs.
+
+Without listeners nothing is put together: what it costs is one look at an empty tuple.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, NamedTuple
+
+logger = logging.getLogger("cachalot")
+
+
+class Outcome(Enum):
+    """How a read ended."""
+
+    LOCAL_HIT = "local hit"  # found in this process
+    HIT = "hit"  # found in the shared cache
+    TRANSACTION_HIT = "transaction hit"  # found among what the open transaction has read
+    MISS = "miss"  # the database answered, and the result was stored
+    NOT_STORED = "not stored"  # the database answered, and the result could not be stored
+    NOT_CACHED = "not cached"  # the query or the settings forbid it
+    BYPASSED = "bypassed"  # it could have been cached, but not here and now
+
+    @property
+    def is_hit(self) -> bool:
+        return self in {Outcome.LOCAL_HIT, Outcome.HIT, Outcome.TRANSACTION_HIT}
+
+
+class Read(NamedTuple):
+    """One read of the ORM.
+
+    ``reason`` says why it was no hit and cannot become one, else None; ``tables`` are as in
+    ``Model._meta.db_table``, none where they were not looked for. ``seconds`` is the time that the
+    read took, ``query_seconds`` what the query took when its result was computed (None: it was
+    not), ``size`` the bytes of the stored result, ``age`` the seconds since it was stored.
+    """
+
+    db_alias: str
+    outcome: Outcome
+    reason: str | None
+    sql: str
+    params: Any
+    tables: tuple[str, ...]
+    seconds: float
+    query_seconds: float | None = None
+    size: int | None = None
+    age: float | None = None
+
+
+class Invalidation(NamedTuple):
+    """Tables of one database that were given new versions, as in ``Model._meta.db_table``."""
+
+    db_alias: str
+    tables: tuple[str, ...]
+
+
+Listener = Callable[[Read | Invalidation], None]
+
+#: Whoever is told. Replaced as a whole, so that a read under way sees all of it.
+listeners: tuple[Listener, ...] = ()
+
+
+def listen(listener: Listener) -> None:
+    """Have ``listener`` called with every event of this process, in the thread where it happens."""
+    global listeners
+    if listener not in listeners:
+        listeners = (*listeners, listener)
+
+
+def stop_listening(listener: Listener) -> None:
+    """Undo ``listen()``."""
+    global listeners
+    listeners = tuple(known for known in listeners if known != listener)
+
+
+def tell(event: Read | Invalidation) -> None:
+    """Call the listeners. Log what they raise: no query fails because of them."""
+    for listener in listeners:
+        try:
+            listener(event)
+        except Exception:
+            logger.exception("The listener %r failed.", listener)

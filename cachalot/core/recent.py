@@ -1,0 +1,57 @@
+"""Versions that this process has read lately, for ``CACHALOT_MAX_STALENESS``."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+_MAX_KEYS = 10_000
+
+
+class RecentVersions:
+    """Remembers versions and when they were read. What this process writes is forgotten at once."""
+
+    def __init__(self, time_function: Callable[[], float] = time.monotonic) -> None:
+        self._time = time_function
+        self._lock = threading.Lock()
+        self._read: dict[str, tuple[str, float]] = {}
+        #: Grows with every write of this process.
+        self.generation = 0
+
+    def confirm(self, keys: Sequence[str], nonces: tuple[str, ...], max_age: float) -> bool:
+        """Whether ``nonces`` are what was read of ``keys`` within the last ``max_age`` seconds."""
+        oldest = self._time() - max_age
+        for key, nonce in zip(keys, nonces, strict=True):
+            known = self._read.get(key)
+            if known is None or known[0] != nonce or known[1] < oldest:
+                return False
+        return True
+
+    def note(self, keys: Sequence[str], nonces: tuple[str, ...], generation: int) -> None:
+        """Remember what was read, unless this process has written since ``generation``."""
+        now = self._time()
+        with self._lock:
+            if generation != self.generation:
+                return
+            if len(self._read) > _MAX_KEYS:
+                self._read.clear()
+            for key, nonce in zip(keys, nonces, strict=True):
+                self._read[key] = (nonce, now)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget versions that this process is about to change, or has just changed."""
+        with self._lock:
+            self.generation += 1
+            for key in keys:
+                self._read.pop(key, None)
+
+    def renew_lock(self) -> None:
+        """Have a lock of its own: in a forked process nobody would release the one it was given."""
+        self._lock = threading.Lock()
+
+
+recent_versions = RecentVersions()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=recent_versions.renew_lock)
