@@ -759,6 +759,7 @@ def collect_sockets() -> None:
 
 
 @skipUnless(CACHE in {"redis", "django_redis", "pymemcache", "pylibmc"}, "The cache is no server.")
+@override_settings(CACHALOT_LOCAL_SIZE=0)
 class ServerTests(GuardedTestCase):
     """A server of the test's own, that is broken and mended again."""
 

@@ -173,7 +173,9 @@ class LocalTierTests(CacheTestCase):
             self.assertEqual(self.assertMisses(names), ["A", "B"])
             self.assertEqual(in_thread(names), ["A"])
             transaction.set_rollback(True)
-        self.assertEqual(self.assertHits(names), ["A"])
+        # MySQL invalidates what a rollback may not have undone.
+        self.assertEqual(names(), ["A"])
+        self.assertHits(names)
 
     @pytest.mark.skipif("not hasattr(os, 'fork')")
     def test_a_forked_process(self) -> None:
