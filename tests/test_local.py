@@ -284,6 +284,14 @@ class TimeoutTests(CacheTestCase):
             self.assertNeverCached(names)
             self.assertCached(lambda: Book.objects.count())
 
+    def test_zero_for_one_table_in_a_transaction(self) -> None:
+        with self.timeouts(library__Author=0):
+            with transaction.atomic():
+                names()
+                Book.objects.count()
+            self.assertHits(Book.objects.count)
+            self.assertNeverCached(names)
+
     def test_a_transaction_keeps_them_apart(self) -> None:
         with self.timeouts(library__Author=30):
             with mock.patch("cachalot.core.store.Store.put", autospec=True) as put:

@@ -218,7 +218,7 @@ def _with_cache(use: Callable[[Store], T]) -> T | None:
     try:
         return use(store) if guard.is_usable(store) else None
     except DatabaseError:
-        raise
+        raise  # by the statement that takes the snapshot
     except Exception as error:
         guard.failed(error)
         if cachalot_settings.CACHALOT_CACHE_ERRORS == "raise":

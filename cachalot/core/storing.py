@@ -61,28 +61,31 @@ def publish(entries: dict[str, tuple[tuple[str, ...], frozenset[str], Stored]]) 
     """Store results in the shared cache, where every connection may find them.
 
     Each is given by its key as the versions, the tables and the result. Raise ``Unstorable`` if
-    the cache refuses one.
+    one of them is not stored.
     """
+    opened = open_store(cachalot_settings.CACHALOT_CACHE)
+    if opened is None:
+        raise Unstorable("meets a cache that cannot be used")
+    cache, guard = opened
     by_timeout: dict[float | None, dict[str, tuple[tuple[str, ...], Stored]]] = {}
     for key, (nonces, tables, stored) in entries.items():
         by_timeout.setdefault(timeout_of(tables), {})[key] = nonces, stored
-    opened = open_store(cachalot_settings.CACHALOT_CACHE)
-    for timeout, group in by_timeout.items():
-        if timeout is not None and timeout <= 0:
-            raise Unstorable("may be kept for no time, by CACHALOT_TIMEOUT or CACHALOT_TIMEOUTS")
-        if opened is None:
-            raise Unstorable("meets a cache that cannot be used")
-        to, guard = opened
-        try:
-            if not guard.is_usable(to):
-                raise Unstorable("meets a cache that does not answer")
-            to.put(group, timeout)
-        except Unstorable:
-            raise
-        except Exception as error:
-            # The cache may refuse one value, by its size for instance, and be well otherwise. If
-            # it is not, the next read will notice.
-            raise Unstorable(f"is refused by the cache: {error!r}") from error
+    never = [timeout for timeout in by_timeout if timeout is not None and timeout <= 0]
+    for timeout in never:
+        del by_timeout[timeout]
+    try:
+        if not guard.is_usable(cache):
+            raise Unstorable("meets a cache that does not answer")
+        for timeout, group in by_timeout.items():
+            cache.put(group, timeout)
+    except Unstorable:
+        raise
+    except Exception as error:
+        # The cache may refuse one value, by its size for instance, and be well otherwise. If it
+        # is not, the next read will notice.
+        raise Unstorable(f"is refused by the cache: {error!r}") from error
+    if never:
+        raise Unstorable("may be kept for no time, by CACHALOT_TIMEOUT or CACHALOT_TIMEOUTS")
 
 
 def stream(
