@@ -116,8 +116,9 @@ class BoundTests(CacheTestCase):
                     for number in range(size):
                         len(Tag.objects.filter(pk__lt=number))
                     calls = commit.enter_context(counted_calls())
-                # Pending, the new versions, the entries.
-                self.assertEqual(calls, {"set_many": 3})
+                # Pending, the new versions, and the entries: a single one costs a set().
+                entries = {"set": 1} if size == 1 else {}
+                self.assertEqual(calls, {"set_many": 3 - len(entries), **entries})
             self.assertEqual(count_queries(lambda: len(Tag.objects.filter(pk__lt=0))), (0, 0))
 
     def test_an_iterator_keeps_no_more_than_may_be_stored(self) -> None:

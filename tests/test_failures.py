@@ -96,9 +96,14 @@ class FaultyCache(LocMemCache):
 
         return self._call("add", key, proceed)
 
+    def set(self, key: str, value: Any, timeout: Any = None, version: Any = None) -> Any:
+        return self.set_many({key: value}, timeout, version)
+
     def set_many(self, data: dict[str, Any], timeout: Any = None, version: Any = None) -> Any:
-        def proceed() -> Any:
-            return super(FaultyCache, self).set_many(data, timeout, version)
+        def proceed() -> list[str]:
+            for key, value in data.items():
+                LocMemCache.set(self, key, value, timeout, version)
+            return []
 
         value = next(iter(data.values()))
         kind = "entries" if len(value) > 2 else "pending" if value[1] is None else "versions"
@@ -160,7 +165,8 @@ def drops_one(kind: str, argument: Any, proceed: Callable[[], Any]) -> Any:
         return proceed()
     dropped = min(argument)
     kept = {key: value for key, value in argument.items() if key != dropped}
-    LocMemCache.set_many(caches["default"], kept)
+    for key, value in kept.items():
+        LocMemCache.set(caches["default"], key, value)
     return [dropped]
 
 

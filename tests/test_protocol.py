@@ -376,14 +376,16 @@ class ProtocolTests(CacheTestCase):
         with (
             mock.patch.object(cache, "add", noting(cache.add)),
             mock.patch.object(cache, "set_many", noting(cache.set_many)),
+            mock.patch.object(cache, "set", noting(cache.set)),
         ):
             caches["default"].clear()
             names()
             Author.objects.create(name="B")
             with transaction.atomic():
                 Author.objects.count()
-        # A version added, an entry, a pending mark, a new version, an entry published.
-        self.assertEqual(len(stored), 5)
+        # A version added, an entry, a pending mark, a new version, an entry published; some caches
+        # make one call of the others.
+        self.assertGreaterEqual(len(stored), 5)
         for arguments in stored:
             pickled = pickle.dumps(arguments).replace(b"cachalot:", b"")
             self.assertNotIn(b"cachalot", pickled)

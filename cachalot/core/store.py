@@ -238,13 +238,16 @@ class Store:
 
         ``timeout`` is in seconds, None never expires. An entry that the cache refuses is lost.
         """
-        self.cache.set_many(
-            {
-                key: (_checksum(key, stored.payload), nonces, *stored)
-                for key, (nonces, stored) in entries.items()
-            },
-            timeout,
-        )
+        values = {
+            key: (_checksum(key, stored.payload), nonces, *stored)
+            for key, (nonces, stored) in entries.items()
+        }
+        if len(values) == 1:
+            # Redis has one command for it, and a transaction of several for set_many().
+            ((key, value),) = values.items()
+            self.cache.set(key, value, timeout)
+        else:
+            self.cache.set_many(values, timeout)
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:

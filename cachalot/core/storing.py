@@ -71,8 +71,8 @@ def publish(entries: dict[str, tuple[tuple[str, ...], frozenset[str], Stored]]) 
     for key, (nonces, tables, stored) in entries.items():
         by_timeout.setdefault(timeout_of(tables), {})[key] = nonces, stored
     never = [timeout for timeout in by_timeout if timeout is not None and timeout <= 0]
-    for timeout in never:
-        del by_timeout[timeout]
+    for no_time in never:
+        del by_timeout[no_time]
     try:
         if not guard.is_usable(cache):
             raise Unstorable("meets a cache that does not answer")
