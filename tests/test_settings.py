@@ -42,7 +42,11 @@ class DefaultTests(SimpleTestCase):
             DEFAULTS.items(),
         )
         for name, default in DEFAULTS.items():
-            self.assertEqual(getattr(cachalot_settings, name), default)
+            with override_settings():
+                if hasattr(settings, name):
+                    delattr(settings, name)
+                    cachalot_settings.reload()
+                self.assertEqual(getattr(cachalot_settings, name), default)
 
     def test_an_unknown_setting(self) -> None:
         message = (

@@ -6,6 +6,7 @@ Without listeners nothing is put together: what it costs is one look at an empty
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
@@ -62,18 +63,22 @@ Listener = Callable[[Read | Invalidation], None]
 #: Whoever is told. Replaced as a whole, so that a read under way sees all of it.
 listeners: tuple[Listener, ...] = ()
 
+_lock = threading.Lock()
+
 
 def listen(listener: Listener) -> None:
     """Have ``listener`` called with every event of this process, in the thread where it happens."""
     global listeners
-    if listener not in listeners:
-        listeners = (*listeners, listener)
+    with _lock:
+        if listener not in listeners:
+            listeners = (*listeners, listener)
 
 
 def stop_listening(listener: Listener) -> None:
     """Undo ``listen()``."""
     global listeners
-    listeners = tuple(known for known in listeners if known != listener)
+    with _lock:
+        listeners = tuple(known for known in listeners if known != listener)
 
 
 def tell(event: Read | Invalidation) -> None:

@@ -1,0 +1,184 @@
+"""What this process has counted of its reads and invalidations, if ``CACHALOT_STATS`` is on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cachalot.core import events
+from cachalot.core.events import Invalidation, Outcome, Read
+from cachalot.core.failures import open_store
+from cachalot.core.local import local_tier
+from cachalot.settings import cachalot_settings, forget_on_change
+
+logger = logging.getLogger("cachalot")
+
+#: Seconds between two publications of one process.
+PUBLISH_SECONDS = 5.0
+
+#: Seconds for which the numbers of a process that has fallen silent are shown.
+PUBLISHED_TIMEOUT = 3600
+
+#: A cache cannot list its keys: here are the processes whose numbers it has. Two that publish at
+#: the same moment may lose one of them, which comes back with its next publication.
+PROCESSES_KEY = "cachalot:stats"
+
+#: Reasons counted apart for one table. Some name a value, so there is no end to them.
+MAX_REASONS = 30
+
+#: The reason of all that come after those.
+OTHER_REASONS = "of other reasons"
+
+
+class Counts:
+    """Numbers of one table, or of all."""
+
+    __slots__ = ("hits", "invalidations", "local_hits", "misses", "refusals")
+
+    def __init__(self) -> None:
+        self.hits = self.local_hits = self.misses = self.invalidations = 0
+        self.refusals: dict[str, int] = {}
+
+    def add(self, read: Read) -> None:
+        """Count one read."""
+        if read.outcome.is_hit:
+            self.hits += 1
+            self.local_hits += read.outcome is Outcome.LOCAL_HIT
+        elif read.outcome is Outcome.MISS:
+            self.misses += 1
+        else:
+            reason = read.reason or read.outcome.value
+            if reason not in self.refusals and len(self.refusals) >= MAX_REASONS:
+                reason = OTHER_REASONS
+            self.refusals[reason] = self.refusals.get(reason, 0) + 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain values."""
+        reads = self.hits + self.misses
+        return {
+            "hits": self.hits,
+            "local_hits": self.local_hits,
+            "misses": self.misses,
+            "refusals": dict(self.refusals),
+            "invalidations": self.invalidations,
+            "hit_rate": self.hits / reads if reads else None,
+        }
+
+
+class Statistics:
+    """Counts what one process does, and publishes it in the cache from time to time."""
+
+    def __init__(
+        self,
+        time_function: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._time = time_function
+        self._monotonic = monotonic
+        self.reset()
+
+    def reset(self) -> None:
+        """Start from nothing, as another process: a fork must not count what its parent did."""
+        self._lock = threading.Lock()
+        self._since = self._time()
+        self._published_at: float | None = None
+        self._totals = Counts()
+        self._tables: dict[str, dict[str, Counts]] = {}
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        # A number of a process may be given again.
+        self._key = f"{PROCESSES_KEY}:{self.name}:{secrets.token_hex(4)}"
+
+    def note(self, event: Read | Invalidation) -> None:
+        """Count an event; a query of several tables counts for each, and once in the totals."""
+        with self._lock:
+            tables = self._tables.setdefault(event.db_alias, {})
+            counts = [tables.setdefault(table, Counts()) for table in event.tables]
+            if isinstance(event, Invalidation):
+                self._totals.invalidations += len(counts)
+                for count in counts:
+                    count.invalidations += 1
+            else:
+                for count in (self._totals, *counts):
+                    count.add(event)
+            now = self._monotonic()
+            if self._published_at is not None and now - self._published_at < PUBLISH_SECONDS:
+                return
+            self._published_at = now
+        self.publish()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        with self._lock:
+            return {
+                "is_on": bool(cachalot_settings.CACHALOT_STATS),
+                "process": self.name,
+                "since": self._since,
+                "at": self._time(),
+                **self._totals.as_dict(),
+                "local_tier": {"bytes": local_tier.size, "results": len(local_tier)},
+                "tables": {
+                    db_alias: {table: counts.as_dict() for table, counts in sorted(tables.items())}
+                    for db_alias, tables in self._tables.items()
+                },
+            }
+
+    def publish(self) -> None:
+        """Put the numbers where other processes find them. Never raise."""
+        try:
+            opened = open_store(cachalot_settings.CACHALOT_CACHE)
+            if opened is None or not opened[1].is_usable(opened[0]):
+                return
+            cache = opened[0].cache
+            cache.set(self._key, self.as_dict(), PUBLISHED_TIMEOUT)
+            keys = cache.get(PROCESSES_KEY) or ()
+            known = cache.get_many(keys)
+            if {*known, self._key} != set(keys):
+                # Without those whose numbers have expired.
+                cache.set(PROCESSES_KEY, sorted({*known, self._key}), None)
+        except Exception as error:
+            # Queries will meet the same failure, and say so.
+            logger.debug("The statistics could not be published: %r", error)
+
+
+def published(cache: Any) -> list[dict[str, Any]]:
+    """Return what every process has last published in ``cache``, by the name of the process.
+
+    Raise what the cache raises.
+    """
+    found = cache.get_many(cache.get(PROCESSES_KEY) or ())
+    return sorted(found.values(), key=lambda stats: (stats["process"], stats["since"]))
+
+
+statistics = Statistics()
+
+
+def get_stats() -> dict[str, Any]:
+    """Return what this process has counted since ``CACHALOT_STATS`` was first on in it.
+
+    ``is_on`` tells whether it counts now, ``process`` names it, ``since`` and ``at`` are seconds
+    since the epoch. ``hits`` (``local_hits`` of them without unpacking), ``misses``, ``refusals``
+    (a number by reason: not cached, not stored, not here and now), ``invalidations`` and
+    ``hit_rate`` (hits among hits and misses; None without any) are of all tables together;
+    ``tables`` has the same by database alias and table. A query of several tables counts for each
+    of them. ``local_tier`` has the ``bytes`` and the number of ``results`` kept in the process.
+    """
+    return statistics.as_dict()
+
+
+def follow_setting() -> None:
+    """Count if ``CACHALOT_STATS`` is on, and only then."""
+    if cachalot_settings.CACHALOT_STATS:
+        events.listen(statistics.note)
+    else:
+        events.stop_listening(statistics.note)
+
+
+forget_on_change(follow_setting)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=statistics.reset)
