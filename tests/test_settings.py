@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from django.conf import settings as django_settings
 from django.test import SimpleTestCase, override_settings
 
 from cachalot import settings
@@ -43,8 +44,8 @@ class DefaultTests(SimpleTestCase):
         )
         for name, default in DEFAULTS.items():
             with override_settings():
-                if hasattr(settings, name):
-                    delattr(settings, name)
+                if hasattr(django_settings, name):
+                    delattr(django_settings, name)
                     cachalot_settings.reload()
                 self.assertEqual(getattr(cachalot_settings, name), default)
 
