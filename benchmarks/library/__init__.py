@@ -1,0 +1,1 @@
+"""The models and rows that the benchmarks read and write."""
