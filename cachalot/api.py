@@ -1,12 +1,8 @@
-"""Invalidate by hand, ask for the last invalidation, switch caching off and on."""
+"""Invalidate by hand, ask for the last invalidation; what else a project calls is named here."""
 
 from __future__ import annotations
 
-import inspect
-import logging
-from collections.abc import Callable, Iterable
-from functools import wraps
-from typing import Any, TypeVar
+from collections.abc import Iterable
 
 from django.apps import AppConfig, apps
 from django.conf import settings
@@ -14,21 +10,28 @@ from django.core.cache import InvalidCacheBackendError
 from django.db import connections, models
 from django.utils.connection import ConnectionDoesNotExist
 
-from cachalot.core import switch, writes
+from cachalot.core import writes
 from cachalot.core.catalogue import SCHEMA
 from cachalot.core.connection import is_tracked, state_of
 from cachalot.core.failures import open_store
 from cachalot.core.keys import version_keys
 from cachalot.core.names import canonical
+from cachalot.core.statistics import get_stats
 from cachalot.core.store import MissingVersions, clock
 from cachalot.core.tables import aliases_of_database, known_tables
+from cachalot.explanation import Explanation, explain
 from cachalot.settings import cachalot_settings
+from cachalot.switches import cachalot_disabled, cachalot_enabled
 
-__all__ = ["cachalot_disabled", "cachalot_enabled", "get_last_invalidation", "invalidate"]
-
-logger = logging.getLogger("cachalot")
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = [
+    "Explanation",
+    "cachalot_disabled",
+    "cachalot_enabled",
+    "explain",
+    "get_last_invalidation",
+    "get_stats",
+    "invalidate",
+]
 
 
 def invalidate(
@@ -190,57 +193,3 @@ def invalidate_migrated(sender: AppConfig, using: str, **kwargs: object) -> None
     if tables and is_tracked(connection):
         with writes.writing(connection, tables | {SCHEMA}):
             pass
-
-
-class _Switch:
-    """A context manager and decorator, for functions and coroutine functions.
-
-    It keeps nothing itself, so one may be nested, used again and used by several tasks at once.
-    """
-
-    _is_enabled = True
-    _reevaluates = False
-
-    def __enter__(self) -> None:
-        switch.enter(is_enabled=self._is_enabled, reevaluates=self._reevaluates)
-
-    def __exit__(self, *exc_info: object) -> None:
-        switch.leave()
-
-    def __call__(self, function: F) -> F:
-        if inspect.iscoroutinefunction(function):
-
-            @wraps(function)
-            async def switched_coroutine(*args: Any, **kwargs: Any) -> Any:
-                with self:
-                    return await function(*args, **kwargs)
-
-            return switched_coroutine  # type: ignore[return-value]
-
-        @wraps(function)
-        def switched(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
-
-        return switched  # type: ignore[return-value]
-
-
-class cachalot_disabled(_Switch):
-    """Send every read of this thread or task to the database; writes still invalidate.
-
-    With ``all_queries`` a queryset that was evaluated before runs its query again each time it is
-    used. Works as a context manager and as a decorator, nests, and ends with the block however
-    it is left.
-    """
-
-    _is_enabled = False
-
-    def __init__(self, all_queries: bool = False) -> None:
-        self._reevaluates = all_queries
-
-
-class cachalot_enabled(_Switch):
-    """Cache the reads of this thread or task, even where ``CACHALOT_ENABLED`` is False.
-
-    The mirror of ``cachalot_disabled()``: of the two, the innermost decides.
-    """

@@ -9,9 +9,9 @@ from django.core.checks import register
 from django.core.signals import setting_changed
 from django.db.models.signals import class_prepared, post_migrate
 
-from cachalot import checks, settings
+from cachalot import checks, deploy_checks, settings
 from cachalot.api import invalidate_migrated
-from cachalot.core import failures, patches
+from cachalot.core import failures, patches, statistics
 
 
 def _forget_models(sender: type, **kwargs: object) -> None:
@@ -34,4 +34,7 @@ class CachalotConfig(AppConfig):
         post_migrate.connect(invalidate_migrated, dispatch_uid="cachalot.migrations")
         for check in checks.CHECKS:
             register(check, "cachalot")
+        for check in deploy_checks.CHECKS:
+            register(check, "cachalot", deploy=True)
+        statistics.follow_setting()
         atexit.register(failures.settle_before_exit)

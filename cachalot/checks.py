@@ -352,6 +352,7 @@ _RULES = {
     "CACHALOT_LOCAL_SIZE": _Rule("cachalot.E013", _is_size),
     "CACHALOT_MAX_STALENESS": _Rule("cachalot.E014", _is_number),
     "CACHALOT_REPLICAS": _Rule("cachalot.E015", _are_replicas),
+    "CACHALOT_STATS": _SWITCH,
 }
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from debug_toolbar.panels import Panel
+from debug_toolbar.panels.sql.utils import reformat_sql
 from django.apps import apps
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.safestring import mark_safe
 from django.utils.timesince import timesince
 from django.utils.timezone import localtime
 
@@ -18,29 +23,70 @@ from cachalot.cache import cachalot_caches
 from cachalot.core.keys import version_keys
 from cachalot.core.names import canonical
 from cachalot.core.tables import aliases_of_database, known_tables
+from cachalot.recording import Recording
 from cachalot.settings import cachalot_settings
+from cachalot.switches import Switch, cachalot_disabled
 
 _UTC = datetime.timezone.utc
 
 
 class CachalotPanel(Panel):
-    """Show when the tables of each database were last invalidated, the latest first."""
+    """Show what became of the queries of a request, and when tables were last invalidated.
 
-    title = "Last invalidations"
+    While the panel is switched off in a browser, the requests of this browser are not cached.
+    """
+
+    title = "Cached queries and invalidations"
     nav_title = "Cachalot"
     template = "cachalot/panel.html"
     is_async = True
 
+    _recording: Recording | None = None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the panel is shown, as its cookie and the toolbar's settings have it."""
+        # The toolbar, while it is being built, asks which panels requests pass through. They must
+        # pass through this one also when it is switched off.
+        return not hasattr(self.toolbar, "process_request") or bool(super().enabled)
+
+    def process_request(self, request: HttpRequest) -> Any:
+        """Record what the request does, or keep it from being cached."""
+        around: Recording | Switch | nullcontext[None] = nullcontext()
+        if self.enabled:
+            around = self._recording = Recording()
+        elif request.COOKIES.get(f"djdt{self.panel_id}") == "off":
+            around = cachalot_disabled()
+        with around:
+            response = self.get_response(request)
+        return _awaited(response, around) if inspect.iscoroutine(response) else response
+
     @property
     def nav_subtitle(self) -> str:
-        """Count the tables shown."""
+        """Count the tables shown, and what became of the queries."""
         stats = self.get_stats()  # type: ignore[no-untyped-call]
-        number = len(stats.get("invalidations", ()))
-        return f"{number} table invalidated" if number == 1 else f"{number} tables invalidated"
+        parts = [_counted(len(stats.get("invalidations", ())), "table", "tables") + " invalidated"]
+        if databases := stats.get("databases"):
+            hits, misses, not_cached = (
+                sum(figures[name] for figures in databases)
+                for name in ("hits", "misses", "not_cached")
+            )
+            parts += [_counted(hits, "hit", "hits"), _counted(misses, "miss", "misses")]
+            parts += [f"{not_cached} not cached"]
+        return ", ".join(parts)
+
+    @property
+    def content(self) -> str:
+        """Render the panel. Statements are laid out only here: most panels are never opened."""
+        stats = self.get_stats()  # type: ignore[no-untyped-call]
+        queries = [{**query, "markup": _markup(query["sql"])} for query in stats.get("queries", ())]
+        return render_to_string(self.template, {**stats, "queries": queries})
 
     def generate_stats(self, request: HttpRequest, response: HttpResponse) -> None:
         """Record what the cache knows once the response is there, as plain JSON values."""
         stats: dict[str, Any] = {"cache_alias": cachalot_settings.CACHALOT_CACHE, "problem": ""}
+        if self._recording is not None:
+            stats.update(self._recording.as_dict())
         try:
             stats["invalidations"] = last_invalidations()
         except Exception as error:
@@ -48,6 +94,21 @@ class CachalotPanel(Panel):
             stats["invalidations"] = []
             stats["problem"] = f"{type(error).__name__}: {error}"
         self.record_stats(stats)  # type: ignore[no-untyped-call]
+
+
+async def _awaited(response: Awaitable[Any], around: AbstractContextManager[None]) -> Any:
+    with around:
+        return await response
+
+
+def _markup(sql: str) -> str:
+    # Escaped by the toolbar, as for its own panel of SQL queries.
+    markup: str = reformat_sql(sql, with_toggle=True)  # type: ignore[no-untyped-call]
+    return mark_safe(markup)
+
+
+def _counted(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"
 
 
 def last_invalidations() -> list[dict[str, Any]]:

@@ -65,6 +65,7 @@ DEFAULTS: dict[str, Any] = {
     "CACHALOT_LOCAL_SIZE": 16 * 1024 * 1024,
     "CACHALOT_MAX_STALENESS": 0.0,
     "CACHALOT_REPLICAS": {},
+    "CACHALOT_STATS": False,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.management import create_permissions
 from django.contrib.contenttypes.management import create_contenttypes
@@ -10,6 +12,7 @@ from django.db.models.signals import post_migrate
 
 from cachalot.core import failures
 from cachalot.core.local import local_tier
+from cachalot.settings import DEFAULTS
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,3 +32,9 @@ def _empty_caches(monkeypatch: pytest.MonkeyPatch) -> None:
         caches[cache_alias].clear()
     failures._guards.clear()
     local_tier.clear()
+
+
+@pytest.fixture
+def local_tier_by_default(settings: Any) -> None:
+    """Have the local tier, also in a run of the suite without it."""
+    settings.CACHALOT_LOCAL_SIZE = DEFAULTS["CACHALOT_LOCAL_SIZE"]

@@ -32,6 +32,7 @@ README = (ROOT / "README.rst").read_text()
 OPTIONAL = {
     "cachalot.panels": {"debug_toolbar"},
     "cachalot.jinja2ext": {"jinja2"},
+    "cachalot.contrib.prometheus": {"prometheus_client"},
 }
 BELOW_CORE = {"cachalot.settings", "cachalot.signals"}
 

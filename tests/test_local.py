@@ -17,14 +17,10 @@ from django.test import override_settings
 from cachalot.api import invalidate
 from cachalot.core.local import LocalTier, local_tier
 from cachalot.core.store import Stored, pack
-from cachalot.settings import DEFAULTS
 from tests.library.models import Author, Book
 from tests.support import CacheTestCase, in_thread
 
-
-@pytest.fixture(autouse=True)
-def _as_by_default(settings: Any) -> None:
-    settings.CACHALOT_LOCAL_SIZE = DEFAULTS["CACHALOT_LOCAL_SIZE"]
+pytestmark = pytest.mark.usefixtures("local_tier_by_default")
 
 
 def names() -> list[str]:

@@ -1,4 +1,4 @@
-"""The panel shows when tables were last invalidated, without touching anything."""
+"""The panel shows what became of queries and when tables were last invalidated."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ import html
 import json
 import re
 import time
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import connection, transaction
-from django.http import HttpResponse
-from django.test import modify_settings, override_settings
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, modify_settings, override_settings
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from cachalot.api import invalidate
+from cachalot.core import events
+from cachalot.core.events import Outcome, Read
+from cachalot.recording import Recording, place_of
 from tests.library.models import Author, Book, OddlyNamed, Tag
-from tests.support import CacheTestCase, count_queries
+from tests.support import CacheTestCase, count_queries, in_thread
+
+PAGES = Path(__file__).with_name("panel_urls.py")
+
+pytestmark = pytest.mark.usefixtures("local_tier_by_default")
 
 
 class BrokenCache(LocMemCache):
@@ -61,7 +71,7 @@ class ToolbarTestCase(CacheTestCase):
         ]
 
 
-class PageTests(ToolbarTestCase):
+class LookTestCase(ToolbarTestCase):
     def look(self, path: str) -> tuple[str, str]:
         """Return the text of the toolbar on a page and that of the panel, opened later."""
         return self.look_at(self.client.get(path))
@@ -78,6 +88,8 @@ class PageTests(ToolbarTestCase):
         )
         return text_of(toolbar), text_of(panel.json()["content"])
 
+
+class PageTests(LookTestCase):
     def test_nothing_is_known_at_first(self) -> None:
         toolbar, panel = self.look("/empty/")
         self.assertIn("Cachalot 0 tables invalidated", toolbar)
@@ -133,6 +145,183 @@ class PageTests(ToolbarTestCase):
         invalidate(Book, db_alias="default")
         response = await self.async_client.get("/empty/")
         self.assertIn("Cachalot 1 table invalidated", text_of(response.content.decode()))
+
+
+class RequestTests(LookTestCase):
+    """What the panel tells of one request."""
+
+    def test_figures_by_database(self) -> None:
+        toolbar, panel = self.look("/busy/")
+        self.assertIn(" invalidated, 2 hits, 2 misses, 1 not cached", toolbar)
+        figures = r"(\d+) (\d+) (\d+) ([\d.]+) ms (-?[\d.]+) ms"
+        found = re.search(rf"Time saved default {figures} other {figures} Queries", panel)
+        assert found is not None, panel
+        self.assertEqual(found.group(1, 2, 3), ("2", "1", "1"))
+        self.assertEqual(found.group(6, 7, 8, 10), ("0", "1", "0", "0.00"))
+        self.assertGreater(float(found[4]), 0)
+
+    def test_times_are_those_of_the_reads(self) -> None:
+        recording = Recording()
+        read = Read("default", Outcome.HIT, None, "SELECT", (), ("a",), 0.001, 0.011, 10, 1.0)
+        recording.events += [(read, {}), (read._replace(outcome=Outcome.MISS, seconds=0.02), {})]
+        (figures,) = recording.as_dict()["databases"]
+        self.assertAlmostEqual(figures["spent_ms"], 21)
+        self.assertAlmostEqual(figures["saved_ms"], 10)
+
+    def test_each_query_is_shown_once_with_all_its_reads(self) -> None:
+        _, panel = self.look("/busy/")
+        found = re.search(
+            r"FROM library_book WHERE .*? Duplicated 3 times\. default library_book "
+            r"miss, hit, local hit [\d.]+ ms -?[\d.]+ ms Parameters: '<Moby>' (.*?) - ",
+            panel.replace('"', "").replace("`", "") + " - ",
+        )
+        assert found is not None, panel
+        self.assertRegex(
+            found[1],
+            r"^Miss : [\d.]+ ms, \d+ bytes .*"
+            r"Hit : [\d.]+ ms, \d+ bytes, stored [\d.]+ s before .*"
+            r"Local hit : [\d.]+ ms, \d+ bytes, stored [\d.]+ s before ",
+        )
+
+    def test_why_not_in_plain_words(self) -> None:
+        _, panel = self.look("/busy/")
+        reason = "Not cached , because the query uses chance, and CACHALOT_CACHE_RANDOM is off: "
+        self.assertIn(reason, panel)
+
+    def test_the_line_of_code(self) -> None:
+        _, panel = self.look("/busy/")
+        for code in (
+            'list(Book.objects.filter(title="<Moby>")) # three times',
+            'list(Author.objects.order_by("?"))',
+            "with transaction.atomic():",
+        ):
+            lines = PAGES.read_text().splitlines()
+            (number,) = (
+                number for number, line in enumerate(lines, 1) if " ".join(line.split()) == code
+            )
+            self.assertIn(f"{PAGES} in busy ( {number} ) {code}", panel)
+
+    def test_the_line_of_the_template(self) -> None:
+        _, panel = self.look("/templated/")
+        self.assertIn(f"{PAGES} in templated (", panel)
+        self.assertIn("template shelf.html:2 ", panel)
+
+    def test_what_the_request_invalidated(self) -> None:
+        _, panel = self.look("/busy/")
+        self.assertIn(
+            "Invalidations by this request Database Tables Code default library_author, "
+            "library_book ",
+            panel,
+        )
+        _, panel = self.look("/books/")
+        self.assertNotIn("Invalidations by this request", panel)
+
+    def test_markup_in_sql_is_escaped(self) -> None:
+        recording = Recording()
+        sql = "SELECT '<script>' FROM a"
+        read = Read("default", Outcome.MISS, None, sql, ("<b>",), ("<i>",), 0.001, 0.001)
+        recording.events.append((read, place_of(None)))
+        panel = self.panels().CachalotPanel(mock.Mock(stats={}), lambda request: None)
+        panel.toolbar.stats["CachalotPanel"] = recording.as_dict()
+        for tag in ("<script>", "<b>", "<i>"):
+            self.assertNotIn(tag, panel.content)
+        self.assertIn("&lt;b&gt;", panel.content)
+
+    def test_what_is_recorded_is_json(self) -> None:
+        recording = Recording()
+        # It includes the URLs of debug_toolbar, as panels() does.
+        from tests import panel_urls
+
+        with recording:
+            panel_urls.busy(HttpRequest())
+        recorded = recording.as_dict()
+        self.assertEqual(len(recorded["queries"]), 3)
+        self.assertEqual(json.loads(json.dumps(recorded)), recorded)
+
+    def test_other_threads_are_not_this_request(self) -> None:
+        recording = Recording()
+        with recording:
+            in_thread(lambda: list(Book.objects.all()))
+            list(Author.objects.all())
+        list(Author.objects.all())
+        (query,) = recording.as_dict()["queries"]
+        self.assertEqual(query["tables"], ["library_author"])
+        self.assertEqual(events.listeners, ())
+
+    def test_nobody_listens_after_a_request_that_failed(self) -> None:
+        with mock.patch.object(Book.objects, "all", side_effect=ZeroDivisionError):
+            with self.assertRaises(ZeroDivisionError):
+                self.client.get("/books/")
+        self.assertEqual(events.listeners, ())
+
+    async def test_an_async_request(self) -> None:
+        await sync_to_async(Book.objects.create)(title="Moby Dick")
+        for result in ("0 hits, 1 miss", "1 hit, 0 misses"):
+            response = await self.async_client.get("/async/")
+            self.assertIn(f"invalidated, {result}", text_of(response.content.decode()))
+        self.assertEqual(events.listeners, ())
+
+
+class CheckboxTests(LookTestCase):
+    """Unticking the panel switches caching off in this browser alone."""
+
+    def setUp(self) -> None:
+        Book.objects.create(title="Moby Dick")
+        self.client.get("/books/")
+
+    def queries(self, client: Client) -> int:
+        response, queries = count_queries(lambda: client.get("/books/"))
+        self.assertIn("['Moby Dick']", text_of(response.content.decode()))
+        return queries
+
+    def browser(self, value: str) -> Client:
+        client = Client()
+        client.cookies["djdtCachalotPanel"] = value
+        return client
+
+    def test_only_this_browser(self) -> None:
+        unticked = self.browser("off")
+        self.assertEqual([self.queries(unticked), self.queries(unticked)], [1, 1])
+        self.assertEqual(self.queries(self.client), 0)
+        self.assertEqual(self.queries(self.browser("on")), 0)
+        self.assertEqual(self.queries(unticked), 1)
+
+    def test_it_is_shown_as_unticked(self) -> None:
+        page = self.browser("off").get("/books/").content.decode()
+        (box,) = re.findall(r"<input[^>]*djdtCachalotPanel[^>]*>", page)
+        self.assertNotIn("checked", box)
+        self.assertNotIn("tables invalidated", text_of(page))
+        page = self.client.get("/books/").content.decode()
+        (box,) = re.findall(r"<input[^>]*djdtCachalotPanel[^>]*>", page)
+        self.assertIn("checked", box)
+
+    def test_writes_still_invalidate(self) -> None:
+        client = self.browser("off")
+        client.get("/busy/")
+        self.assertEqual(self.queries(self.client), 1)
+
+    def test_visitors_without_the_toolbar_cannot(self) -> None:
+        with override_settings(INTERNAL_IPS=[]):
+            self.assertEqual(self.queries(self.browser("off")), 0)
+
+    def test_a_panel_that_the_settings_hide_leaves_caching_on(self) -> None:
+        config = {"RENDER_PANELS": False, "DISABLE_PANELS": {"cachalot.panels.CachalotPanel"}}
+        with override_settings(DEBUG_TOOLBAR_CONFIG=config):
+            self.assertEqual(self.queries(self.client), 0)
+            self.assertEqual(self.queries(self.browser("off")), 1)
+
+    async def test_an_async_request(self) -> None:
+        self.async_client.cookies["djdtCachalotPanel"] = "off"
+        told: list[Any] = []
+        events.listen(told.append)
+        try:
+            await self.async_client.get("/async/")
+            del self.async_client.cookies["djdtCachalotPanel"]
+            await self.async_client.get("/async/")
+        finally:
+            events.stop_listening(told.append)
+        self.assertEqual([read.outcome for read in told], [Outcome.BYPASSED, Outcome.HIT])
+        self.assertEqual(told[0].reason, "caching is switched off")
 
 
 class InvalidationTests(ToolbarTestCase):

@@ -1,0 +1,1 @@
+"""What connects cachalot to other packages, each in a module that imports it."""

@@ -1,0 +1,137 @@
+"""What cachalot makes of a queryset, without running it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from django.core.exceptions import EmptyResultSet
+from django.db import connections, models
+
+from cachalot.core.catalogue import SCHEMA
+from cachalot.core.compiled import CompiledQuery, compile_query
+from cachalot.core.connection import why_not_used
+from cachalot.core.failures import open_store
+from cachalot.core.names import canonical
+from cachalot.core.refusal import UncachableQuery
+from cachalot.core.switch import is_enabled
+from cachalot.core.tables import changed_with, display_name, known_tables
+from cachalot.core.timeouts import timeout_of
+from cachalot.settings import cachalot_settings
+
+
+class Explanation(NamedTuple):
+    """What becomes of the rows of one queryset.
+
+    ``tables`` are those it depends on, ``invalidated_by`` those whose change makes its result
+    invalid, both as in ``Model._meta.db_table``. ``reason`` says why it is not cachable, else it
+    is None. ``key`` is where its result lies, None if there is none. ``timeout`` is in seconds,
+    None is until a table changes.
+    """
+
+    sql: str
+    db_alias: str
+    tables: tuple[str, ...]
+    key: str | None
+    is_cachable: bool
+    reason: str | None
+    timeout: float | None
+    invalidated_by: tuple[str, ...]
+
+    def __str__(self) -> str:
+        tables = ", ".join(self.tables) or "none"
+        cachable = "yes" if self.is_cachable else f"no, because {self.reason}"
+        lines = [
+            ("SQL", self.sql or "none"),
+            ("Database", self.db_alias),
+            ("Tables", tables),
+            ("Cachable", cachable),
+        ]
+        if self.is_cachable:
+            kept = "until it is invalidated"
+            if self.timeout is not None:
+                kept = f"{self.timeout:g} seconds, or {kept}"
+            writes = ", ".join(self.invalidated_by)
+            lines += [
+                ("Key", str(self.key)),
+                ("Kept", kept),
+                ("Invalidated by", f"a change of {writes}"),
+            ]
+        return "\n".join(f"{name + ':':<16}{text}" for name, text in lines)
+
+
+def explain(queryset: models.QuerySet[Any]) -> Explanation:
+    """Tell which tables a queryset depends on, and whether, where and how long it is cached.
+
+    It is compiled for the database it would be read from, and not run. What only shows at that
+    moment is left out: a table being written, the state of an open transaction, the size of the
+    result. Raise ``TypeError`` for anything but a queryset, and what compiling it raises.
+    """
+    if not isinstance(queryset, models.QuerySet):
+        raise TypeError(
+            f"{queryset!r} is no queryset; what count(), get(), first() and aggregate() return "
+            "is a result already."
+        )
+    db_alias = queryset.db
+    connection = connections[db_alias]
+    connection.ensure_connection()
+    compiler = queryset.query.chain().get_compiler(using=db_alias)
+    try:
+        compiled = compile_query(compiler)
+    except EmptyResultSet:
+        reason = "it has no rows whatever the tables hold, and no query is run"
+        return Explanation("", db_alias, (), None, False, reason, None, ())
+    tables = compiled.tables - {SCHEMA}
+    timeout = timeout_of(compiled.tables)
+    key, reason_of_key = _key_of(compiler, compiled)
+    reason_or_none = _why_not_here(connection, timeout) or reason_of_key
+    return Explanation(
+        compiled.sql,
+        db_alias,
+        _displayed(tables),
+        key,
+        reason_or_none is None,
+        reason_or_none,
+        timeout,
+        _displayed(_tables_changing(tables)),
+    )
+
+
+def _key_of(compiler: Any, compiled: CompiledQuery) -> tuple[str | None, str | None]:
+    """Return the key, or why there is none."""
+    try:
+        if compiled.refusal is not None:
+            raise UncachableQuery(compiled.refusal)
+        return cachalot_settings.query_key_generator()(compiler), None
+    except UncachableQuery as error:
+        return None, f"the query {error.reason}"
+
+
+def _why_not_here(connection: Any, timeout: float | None) -> str | None:
+    """Return what the settings or the block around have against caching this connection."""
+    if not is_enabled():
+        return "caching is switched off"
+    if (reason := why_not_used(connection)) is not None:
+        return reason
+    if open_store(cachalot_settings.CACHALOT_CACHE) is None:
+        return f"the cache {cachalot_settings.CACHALOT_CACHE!r} cannot be used"
+    if timeout is not None and timeout <= 0:
+        return "the result may be kept for no time, by CACHALOT_TIMEOUT or CACHALOT_TIMEOUTS"
+    return None
+
+
+def _tables_changing(tables: frozenset[str]) -> frozenset[str]:
+    """Return the tables whose change, or the deletion of whose rows, invalidates ``tables``."""
+    candidates = {*known_tables(), *_tables_with_dependents()} - tables
+    return tables | {
+        table
+        for table in candidates
+        if not changed_with(frozenset({table}), True).isdisjoint(tables)
+    }
+
+
+def _tables_with_dependents() -> frozenset[str]:
+    return frozenset(map(canonical, cachalot_settings.CACHALOT_DEPENDENT_TABLES))
+
+
+def _displayed(tables: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(map(display_name, tables)))

@@ -1,0 +1,164 @@
+"""What one request has read and invalidated, and which line of code did."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+from collections import Counter
+from collections.abc import Iterable
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any
+
+from django.template import Node
+
+from cachalot.core import events
+from cachalot.core.events import Invalidation, Outcome, Read
+
+# Per request: asgiref carries it into the thread that runs the ORM.
+_current: ContextVar[Recording | None] = ContextVar("cachalot_recording", default=None)
+
+# Whose frames lie between any query and whoever wanted it.
+_MACHINERY = frozenset({"asgiref", "asyncio", "cachalot", "concurrent", "contextvars", "threading"})
+_INSTALLED = tuple({os.path.join(path, "") for path in sysconfig.get_paths().values()})
+
+_MAX_PARAMS = 1000
+
+
+class Recording:
+    """A context manager: what happens in its block, in this context alone, is kept."""
+
+    def __init__(self) -> None:
+        #: Pairs of an event and the place where it happened.
+        self.events: list[tuple[Read | Invalidation, dict[str, Any]]] = []
+
+    def __enter__(self) -> None:
+        self._outer = _current.get()
+        _current.set(self)
+        events.listen(self._note)
+
+    def __exit__(self, *exc_info: object) -> None:
+        events.stop_listening(self._note)
+        _current.set(self._outer)
+
+    def _note(self, event: Read | Invalidation) -> None:
+        # Every listener hears of every thread.
+        if _current.get() is self:
+            self.events.append((event, place_of(sys._getframe(1))))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return, as plain JSON values, figures by database, queries and invalidations."""
+        reads = [(event, place) for event, place in self.events if isinstance(event, Read)]
+        by_database: dict[str, list[Read]] = {}
+        for read, _ in reads:
+            by_database.setdefault(read.db_alias, []).append(read)
+        return {
+            "databases": [
+                {"db_alias": db_alias, **_figures(of_database)}
+                for db_alias, of_database in by_database.items()
+            ],
+            "queries": _queries(reads),
+            "caused": [
+                {"db_alias": event.db_alias, "tables": list(event.tables), "place": place}
+                for event, place in self.events
+                if isinstance(event, Invalidation)
+            ],
+        }
+
+
+def _figures(reads: Iterable[Read]) -> dict[str, Any]:
+    """Return numbers of reads, and in milliseconds what they took and what the hits saved."""
+    figures = {"hits": 0, "misses": 0, "not_cached": 0, "spent_ms": 0.0, "saved_ms": 0.0}
+    for read in reads:
+        figures["spent_ms"] += 1000 * read.seconds
+        if read.outcome.is_hit:
+            figures["hits"] += 1
+            figures["saved_ms"] += 1000 * ((read.query_seconds or 0.0) - read.seconds)
+        else:
+            figures["misses" if read.outcome is Outcome.MISS else "not_cached"] += 1
+    return figures
+
+
+def _queries(reads: Iterable[tuple[Read, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return each query once, with all of its reads."""
+    groups: dict[tuple[str, str, str], list[tuple[Read, dict[str, Any]]]] = {}
+    for read, place in reads:
+        key = read.db_alias, read.sql, _shown(read.params)
+        groups.setdefault(key, []).append((read, place))
+    return [
+        {
+            "db_alias": db_alias,
+            "sql": sql,
+            "params": params,
+            "tables": list(group[0][0].tables),
+            "results": _counted(read.outcome.value for read, _ in group),
+            **_figures(read for read, _ in group),
+            "reads": [
+                {
+                    "result": read.outcome.value,
+                    "reason": read.reason or "",
+                    "spent_ms": 1000 * read.seconds,
+                    "size": read.size,
+                    "age": read.age,
+                    "place": place,
+                }
+                for read, place in group
+            ],
+        }
+        for (db_alias, sql, params), group in groups.items()
+    ]
+
+
+def _shown(params: Any) -> str:
+    text = ", ".join(map(repr, params or ()))
+    return text if len(text) <= _MAX_PARAMS else f"{text[:_MAX_PARAMS]}…"
+
+
+def _counted(results: Iterable[str]) -> str:
+    return ", ".join(
+        result if number == 1 else f"{number} × {result}"
+        for result, number in Counter(results).items()
+    )
+
+
+def place_of(frame: FrameType | None) -> dict[str, Any]:
+    """Return where the code is that led to ``frame``.
+
+    The nearest line of the project, else of an installed package, else of Django outside its ORM;
+    and the nearest template's line. All are empty if there is none.
+    """
+    found: dict[int, FrameType] = {}
+    template = ""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        package = module.partition(".")[0]
+        if package == "debug_toolbar":
+            break  # around the request
+        if not template and frame.f_code.co_name == "render_annotated":
+            template = _template_line(frame.f_locals.get("self"))
+        if package == "django":
+            if not module.startswith("django.db."):
+                found.setdefault(2, frame)
+        elif package not in _MACHINERY:
+            found.setdefault(int(frame.f_code.co_filename.startswith(_INSTALLED)), frame)
+        frame = frame.f_back
+    place: dict[str, Any] = {"file": "", "line": 0, "function": "", "code": ""}
+    if found:
+        nearest = found[min(found)]
+        file = nearest.f_code.co_filename
+        place = {
+            "file": file,
+            "line": nearest.f_lineno,
+            "function": nearest.f_code.co_name,
+            "code": linecache.getline(file, nearest.f_lineno).strip(),
+        }
+    return {**place, "template": template}
+
+
+def _template_line(node: object) -> str:
+    if not isinstance(node, Node) or node.token is None:
+        return ""
+    name = getattr(node.origin, "template_name", None) or getattr(node.origin, "name", "")
+    return f"{name}:{node.token.lineno}"

@@ -1,0 +1,155 @@
+"""``manage.py check --deploy`` reports what is wrong in production alone."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.conf import settings
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.core.checks import CheckMessage, run_checks
+from django.core.management import call_command
+from django.test import SimpleTestCase, override_settings
+
+from cachalot import checks
+from cachalot.deploy_checks import MESSAGES
+
+LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
+FILES = "django.core.cache.backends.filebased.FileBasedCache"
+
+
+class RedisLike(BaseCache):
+    """What Django's backend for Redis looks like from without."""
+
+    memory: dict[str, Any] | None = {}
+
+    def __init__(self, location: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+        self._cache = self
+
+    def get_client(self, key: object = None, *, write: bool = False) -> RedisLike:
+        return self
+
+    def info(self, section: str) -> dict[str, Any]:
+        assert section == "memory"
+        if self.memory is None:
+            raise ConnectionError("refused")
+        return self.memory
+
+
+class DjangoRedisLike(RedisLike):
+    """What django-redis looks like."""
+
+    def __init__(self, location: str, params: dict[str, Any]) -> None:
+        super().__init__(location, params)
+        del self._cache
+        self.client = self
+
+
+def in_cache(backend: str) -> dict[str, Any]:
+    config = {"BACKEND": backend, "LOCATION": "/nowhere"}
+    return {"CACHALOT_CACHE": "results", "CACHES": {**settings.CACHES, "results": config}}
+
+
+class DeployCheckTests(SimpleTestCase):
+    def report(self, **overrides: Any) -> list[CheckMessage]:
+        with override_settings(**{**in_cache(FILES), **overrides}):
+            messages = run_checks(tags=["cachalot"], include_deployment_checks=True)
+            everyday = run_checks(tags=["cachalot"])
+        return [message for message in messages if message not in everyday]
+
+    def assertReports(self, message_id: str | None, text: str = "", **overrides: Any) -> None:
+        messages = self.report(**overrides)
+        expected = [] if message_id is None else [f"cachalot.{message_id}"]
+        self.assertEqual([message.id for message in messages], expected, messages)
+        for message in messages:
+            self.assertIn(text, message.msg)
+
+    def assertReportsRedis(
+        self, text: str | None, memory: dict[str, Any] | None, **overrides: Any
+    ) -> None:
+        for backend in ("RedisLike", "DjangoRedisLike"):
+            with mock.patch.object(RedisLike, "memory", memory):
+                self.assertReports(
+                    None if text is None else "W011",
+                    text or "",
+                    **in_cache(f"tests.test_deploy_checks.{backend}"),
+                    **overrides,
+                )
+
+    def test_a_cache_in_the_memory_of_a_process(self) -> None:
+        self.assertReports("W009", "'results', which lies in the memory", **in_cache(LOCMEM))
+        self.assertReports(None, **in_cache(FILES))
+
+    def test_a_timeout_of_no_time(self) -> None:
+        for timeout in (0, 0.0):
+            self.assertReports("W010", f"is {timeout!r}, so nothing", CACHALOT_TIMEOUT=timeout)
+        for timeout in (None, 1, 0.5):
+            self.assertReports(None, CACHALOT_TIMEOUT=timeout)
+
+    def test_redis_without_a_limit(self) -> None:
+        memory = {"maxmemory": 0, "maxmemory_policy": "noeviction"}
+        self.assertReportsRedis("has no maxmemory", memory)
+        self.assertReportsRedis(None, memory, CACHALOT_TIMEOUT=60)
+
+    def test_redis_that_evicts_nothing(self) -> None:
+        memory = {"maxmemory": 10**9, "maxmemory_policy": "noeviction"}
+        self.assertReportsRedis("is 'noeviction'", memory)
+        self.assertReportsRedis("is 'noeviction'", memory, CACHALOT_TIMEOUT=60)
+
+    def test_redis_that_evicts_what_expires(self) -> None:
+        memory = {"maxmemory": 10**9, "maxmemory_policy": "volatile-lru"}
+        self.assertReportsRedis("'volatile-lru' evicts only what expires", memory)
+        self.assertReportsRedis(None, memory, CACHALOT_TIMEOUT=60)
+
+    def test_redis_that_evicts(self) -> None:
+        for policy in ("allkeys-lru", "allkeys-lfu", "allkeys-random"):
+            self.assertReportsRedis(None, {"maxmemory": 10**9, "maxmemory_policy": policy})
+
+    def test_redis_that_does_not_tell(self) -> None:
+        for memory in (None, {}, {"maxmemory": "?", "maxmemory_policy": ""}):
+            with self.assertLogs("cachalot", "DEBUG") as logs:
+                self.assertReportsRedis(None, memory)
+            self.assertIn("The memory of Redis could not be checked", logs.output[0])
+
+    @pytest.mark.skipif("redis" not in settings.CACHES["default"]["BACKEND"], reason="asks Redis")
+    def test_a_real_redis_is_asked(self) -> None:
+        cache: Any = caches["default"]
+        client = getattr(cache, "_cache", None) or cache.client
+        limit = int(client.get_client(write=True).config_get("maxmemory")["maxmemory"])
+        with self.assertNoLogs("cachalot", "DEBUG"):
+            messages = self.report(CACHALOT_CACHE="default", CACHES=settings.CACHES)
+        self.assertEqual([m.id for m in messages], [] if limit else ["cachalot.W011"])
+
+    def test_a_cache_that_is_wrong_anyway_has_no_further_message(self) -> None:
+        for overrides in (
+            {"CACHALOT_CACHE": "nowhere"},
+            {"CACHALOT_CACHE": None},
+            in_cache("nowhere.Cache"),
+        ):
+            self.assertReports(None, **overrides)
+
+    def test_the_command_shows_it_with_deploy_alone(self) -> None:
+        for arguments, shows in (((), False), (("--deploy",), True)):
+            errors = StringIO()
+            with override_settings(**in_cache(LOCMEM)):
+                call_command("check", "--tag", "cachalot", *arguments, stderr=errors)
+            self.assertIs("(cachalot.W009) CACHALOT_CACHE is" in errors.getvalue(), shows)
+
+    def test_every_message_has_a_test(self) -> None:
+        tested = set(re.findall(r'"([WE]\d{3})"', Path(__file__).read_text()))
+        self.assertEqual({f"cachalot.{message_id}" for message_id in tested}, set(MESSAGES))
+
+    def test_every_id_has_one_meaning(self) -> None:
+        self.assertEqual(MESSAGES.keys() & checks.MESSAGES.keys(), set())
+
+    def test_every_message_says_what_to_do(self) -> None:
+        for message_id, (message, hint) in MESSAGES.items():
+            with self.subTest(message_id):
+                self.assertRegex(message, r"^CACHALOT_.*\{\w+!r\}")
+                self.assertTrue(message.endswith(".") and hint.endswith("."))

@@ -1,0 +1,154 @@
+"""The examples of docs/observability.rst run, and do what the text says."""
+
+from __future__ import annotations
+
+import logging.config
+import re
+import textwrap
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.test import AsyncRequestFactory, RequestFactory, override_settings
+
+from cachalot.api import Explanation, get_stats
+from cachalot.core import events
+from cachalot.core.events import Outcome
+from cachalot.core.statistics import statistics
+from cachalot.deploy_checks import MESSAGES
+from tests.library.models import Book
+from tests.support import CacheTestCase
+
+PAGE = (Path(__file__).parent.parent / "docs" / "observability.rst").read_text()
+EXAMPLES = [
+    textwrap.dedent(block)
+    for block in re.findall(r"\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)", PAGE)
+]
+
+
+class ExampleTests(CacheTestCase):
+    def setUp(self) -> None:
+        Book.objects.create(title="Moby Dick", pages=635)
+
+    def run_examples(self, *parts: str) -> dict[str, Any]:
+        """Run the examples that hold these parts, each the only one, and return their names."""
+        scope: dict[str, Any] = {"Book": Book}
+        for part in parts:
+            (example,) = (example for example in EXAMPLES if part in example)
+            exec(compile(example, part, "exec"), scope)
+        return scope
+
+    def outcomes(self, function: Callable[[], Any]) -> list[Outcome]:
+        told: list[Any] = []
+        events.listen(told.append)
+        try:
+            function()
+        finally:
+            events.stop_listening(told.append)
+        return [read.outcome for read in told]
+
+    def test_none_is_left_out(self) -> None:
+        source = Path(__file__).read_text()
+        parts = re.findall(r"run_examples\(([^)]*)\)", source)
+        named = re.findall(r'"([^"]+)"', " ".join(parts))
+        run = {example for example in EXAMPLES for part in named if part in example}
+        self.assertEqual(len(EXAMPLES), 9)
+        self.assertEqual(run, set(EXAMPLES))
+
+    @override_settings(CACHALOT_STATS=True)
+    def test_statistics(self) -> None:
+        self.addCleanup(statistics.reset)
+        list(Book.objects.all())
+        stats = self.run_examples('stats["refusals"]')["stats"]
+        self.assertEqual(stats["misses"], 1)
+        documented = re.findall(r"^``[a-z_`, ]+(?=   )", PAGE, re.MULTILINE)
+        names = re.findall(r"\w+", " ".join(documented))
+        self.assertEqual(set(names), set(get_stats()))
+
+    def test_logs(self) -> None:
+        config = self.run_examples("LOGGING")["LOGGING"]
+        output = StringIO()
+        with mock.patch("sys.stderr", output):
+            # Not as a whole: that would close the handlers of whoever runs the tests.
+            configurator = logging.config.DictConfigurator(config)
+            configurator.config["handlers"]["console"] = configurator.configure_handler(
+                config["handlers"]["console"]
+            )
+            configurator.configure_logger("cachalot", config["loggers"]["cachalot"])
+        logger = logging.getLogger("cachalot")
+        self.addCleanup(logger.handlers.clear)
+        self.addCleanup(logger.setLevel, logging.NOTSET)
+        list(Book.objects.order_by("?"))
+        list(Book.objects.all())
+        self.assertTrue(output.getvalue().startswith("Not cached, because the query uses chance"))
+        self.assertEqual(output.getvalue().count("\n"), 1)
+
+    def test_explanation(self) -> None:
+        explanation = self.run_examples("print(explanation)")["explanation"]
+        self.assertIs(explanation.is_cachable, True)
+        shown = re.findall(r"^    ([A-Z][\w ]+):  ?", PAGE, re.MULTILINE)
+        self.assertEqual(shown, re.findall(r"^([\w ]+):", str(explanation), re.MULTILINE))
+        (fields,) = re.findall(r"It is a tuple as well: ([^.]+)\.", PAGE)
+        self.assertEqual(tuple(re.findall(r"\w+", fields)), Explanation._fields)
+
+    def test_fresh_rows(self) -> None:
+        def run() -> None:
+            books = self.run_examples("def fresh")["books"]
+            self.assertEqual([book.title for book in books], ["Moby Dick"])
+
+        run()
+        self.assertEqual(self.outcomes(run), [Outcome.BYPASSED])
+
+    def test_views(self) -> None:
+        scope = self.run_examples("class Recount", "def cached_count", "def export")
+        request = RequestFactory().get("/")
+        for view in (scope["count"], scope["Count"].as_view(), scope["Recount"].as_view()):
+            view(request)
+            self.assertEqual(self.outcomes(lambda view=view: view(request)), [Outcome.BYPASSED])
+
+        async def ask() -> None:
+            await scope["acount"](AsyncRequestFactory().get("/"))
+
+        self.assertEqual(self.outcomes(async_to_sync(ask)), [Outcome.BYPASSED])
+        with override_settings(CACHALOT_ENABLED=False):
+            outcomes = self.outcomes(lambda: [scope["cached_count"](request) for _ in range(2)])
+        self.assertEqual(outcomes, [Outcome.MISS, Outcome.HIT])
+        content: list[bytes] = []
+        outcomes = self.outcomes(lambda: content.extend(scope["export"](request)))
+        self.assertEqual((content, outcomes), ([b"Moby Dick\n"], [Outcome.BYPASSED]))
+
+    def test_prometheus(self) -> None:
+        client = pytest.importorskip("prometheus_client")
+        self.run_examples("CachalotCollector")
+        self.assertIn(b"cachalot_local_tier_bytes", client.generate_latest())
+        page = client.generate_latest().decode()
+        for name in re.findall(r"``(cachalot_\w+?)(?:_total)?``", PAGE.split("OpenTelemetry")[0]):
+            if name != "cachalot_stats":
+                self.assertIn(f"# TYPE {name}", page)
+
+    @override_settings(CACHALOT_STATS=True)
+    def test_opentelemetry(self) -> None:
+        pytest.importorskip("opentelemetry.sdk")
+        from opentelemetry import metrics
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+        self.addCleanup(statistics.reset)
+        statistics.reset()
+        reader = InMemoryMetricReader()
+        metrics.set_meter_provider(MeterProvider([reader]))
+        self.run_examples("opentelemetry")
+        list(Book.objects.all())
+        found = {}
+        for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics:
+            for point in metric.data.data_points:
+                found[metric.name, point.attributes["table"]] = point.value
+        self.assertEqual(found["cachalot.misses", "library_book"], 1)
+        self.assertEqual(found["cachalot.hits", "library_book"], 0)
+
+    def test_every_check_is_documented(self) -> None:
+        self.assertEqual(set(re.findall(r"``(cachalot\.[WE]\d{3})``", PAGE)), set(MESSAGES))
