@@ -56,7 +56,9 @@ class DifferentialTests(CacheTestCase):
         self.elsewhere = ThreadPoolExecutor(max_workers=1)
         self.reset = Reset()
         self.queries = 0
-        self.figures = dict.fromkeys(["reads", "cached", "refused reads", "writes", "failed"], 0)
+        self.figures = dict.fromkeys(
+            ["pairs", "reads", "cached", "refused reads", "writes", "failed"], 0
+        )
 
     def tearDown(self) -> None:
         self.elsewhere.submit(close_connections).result()
@@ -152,6 +154,8 @@ class DifferentialTests(CacheTestCase):
             self.reset()
             queries = [read for read in queries if self.accepted(read)]
             self.compare(queries)
+            # Of a query and a write that it is compared after.
+            self.figures["pairs"] += len(queries) * len(steps)
             for write, way in steps:
                 self.write(write.run, way, queries)
                 self.compare(queries)

@@ -147,14 +147,19 @@ class DjangoRedisServer(RedisServer):
 class MemcachedServer(Server):
     def command(self) -> list[str]:
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
-        return ["memcached", "-l", HOST, "-p", str(self.port), "-U", "0", *user]
+        # One thread, so that what came first is done first.
+        return ["memcached", "-l", HOST, "-p", str(self.port), "-U", "0", "-t", "1", *user]
 
     def damages(self) -> dict[str, tuple[Callable[[], object], float]]:
         return {"flushes": (self.flush, 1), "restarts": (self.restart, 0.1)}
 
     def flush(self) -> None:
+        self.ask(b"flush_all\r\n")
+
+    def ask(self, command: bytes) -> None:
+        """Send a command on a connection of its own and wait for the answer."""
         with socket.create_connection((HOST, self.port), 5) as client:
-            client.sendall(b"flush_all\r\n")
+            client.sendall(command)
             client.recv(64)
 
 
