@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import pickle
 import signal
 import threading
@@ -14,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import product
 from random import Random
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest import mock, skipUnless
 
@@ -638,6 +640,19 @@ class FailureTests(GuardedTestCase):
         self.assertEqual(names(), ["A", "B"])
         self.assertCachedNow()
 
+    def test_a_client_that_drops_calls_in_silence_is_a_failure(self) -> None:
+        """As pymemcache's does for a while after its server has failed."""
+        cache = mock.Mock(spec=["set_many", "_cache"])
+        cache.set_many.return_value = []
+        cache._cache = SimpleNamespace(_failed_clients={}, _dead_clients={})
+        Store(cache).renew(["k"])
+        for name in ("_failed_clients", "_dead_clients"):
+            client = SimpleNamespace(**{name: {("127.0.0.1", 11211): {}}})
+            with mock.patch.object(cache, "_cache", client):
+                for method in (Store.renew, Store.mark_pending):
+                    with self.assertRaisesMessage(OSError, "drops what it is given"):
+                        method(Store(cache), ["k"])
+
     def test_an_entry_that_the_cache_refuses_is_lost_and_nothing_else(self) -> None:
         with mock.patch.object(Store, "put", side_effect=ValueError("too large")):
             self.assertNeverCached(names)
@@ -794,6 +809,7 @@ class ServerTests(GuardedTestCase):
 
     def hang(self) -> None:
         self.server.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.server.process.pid, os.WUNTRACED)  # it has stopped
 
     def go_on(self) -> None:
         self.server.process.send_signal(signal.SIGCONT)

@@ -230,6 +230,8 @@ class Store:
             recent_versions.forget(versions)
         if failed:
             raise OSError(f"the cache refused {len(failed)} of {len(versions)} versions")
+        if _drops_calls(self.cache):
+            raise OSError("the cache's client drops what it is given while its server fails")
 
     def put(
         self, entries: dict[str, tuple[tuple[str, ...], Stored]], timeout: float | None
@@ -267,6 +269,16 @@ class Store:
                 yield
             finally:
                 locks.unlock(lock_file)
+
+
+def _drops_calls(cache: BaseCache) -> bool:
+    """Whether a client may have dropped a call and not said so.
+
+    pymemcache's ``HashClient`` does for ``retry_timeout`` seconds after each failure of a server
+    (pymemcache/client/hash.py, ``_safely_run_set_many()``).
+    """
+    client = getattr(cache, "_cache", None)
+    return bool(getattr(client, "_failed_clients", None) or getattr(client, "_dead_clients", None))
 
 
 def _is_version(value: object) -> bool:
