@@ -138,7 +138,14 @@ MESSAGES = {
 
 
 def _message(message_id: str, **values: object) -> checks.CheckMessage:
-    message, hint = MESSAGES[message_id]
+    return message_from(MESSAGES, message_id, **values)
+
+
+def message_from(
+    messages: Mapping[str, tuple[str, str]], message_id: str, **values: object
+) -> checks.CheckMessage:
+    """Return the message and hint of an id with ``values`` put in."""
+    message, hint = messages[message_id]
     kind = checks.Warning if message_id.startswith("cachalot.W") else checks.Error
     return kind(message.format(**values), hint.format(**values), id=message_id)
 

@@ -10,6 +10,7 @@ from django.core import checks
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 
+from cachalot.checks import message_from
 from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
@@ -36,16 +37,11 @@ MESSAGES = {
 }
 
 
-def _warning(message_id: str, **values: object) -> checks.CheckMessage:
-    message, hint = MESSAGES[message_id]
-    return checks.Warning(message.format(**values), hint, id=message_id)
-
-
 def check_timeout(**kwargs: object) -> list[checks.CheckMessage]:
     """Check that results are kept at all."""
     timeout = cachalot_settings.CACHALOT_TIMEOUT
     if timeout == 0 and not isinstance(timeout, bool):
-        return [_warning("cachalot.W010", timeout=timeout)]
+        return [message_from(MESSAGES, "cachalot.W010", timeout=timeout)]
     return []
 
 
@@ -60,9 +56,13 @@ def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
         logger.debug("The cache %r could not be checked: %r", alias, error)  # E004
         return []
     if isinstance(cache, LocMemCache):
-        return [_warning("cachalot.W009", alias=alias)]
+        return [message_from(MESSAGES, "cachalot.W009", alias=alias)]
     problem = _problem_of_redis(cache)
-    return [] if problem is None else [_warning("cachalot.W011", alias=alias, problem=problem)]
+    return (
+        []
+        if problem is None
+        else [message_from(MESSAGES, "cachalot.W011", alias=alias, problem=problem)]
+    )
 
 
 def _problem_of_redis(cache: Any) -> str | None:

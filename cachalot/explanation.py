@@ -12,6 +12,7 @@ from cachalot.core.compiled import CompiledQuery, compile_query
 from cachalot.core.connection import why_not_used
 from cachalot.core.failures import open_store
 from cachalot.core.names import canonical
+from cachalot.core.reads import key_of
 from cachalot.core.refusal import UncachableQuery
 from cachalot.core.switch import is_enabled
 from cachalot.core.tables import changed_with, display_name, known_tables
@@ -99,9 +100,7 @@ def explain(queryset: models.QuerySet[Any]) -> Explanation:
 def _key_of(compiler: Any, compiled: CompiledQuery) -> tuple[str | None, str | None]:
     """Return the key, or why there is none."""
     try:
-        if compiled.refusal is not None:
-            raise UncachableQuery(compiled.refusal)
-        return cachalot_settings.query_key_generator()(compiler), None
+        return key_of(compiler, compiled), None
     except UncachableQuery as error:
         return None, f"the query {error.reason}"
 

@@ -62,26 +62,32 @@ def in_thread(function: Callable[[], T], timeout: float = 30) -> T:
     return result
 
 
-def in_process(code: str) -> Any:
+def in_process(
+    code: str,
+    imports: str = "tests.library.models",
+    settings_module: str = "tests.settings",
+    **environment: str,
+) -> Any:
     """Run ``code`` in another Python process, on the same database and cache.
 
-    Return what it leaves, JSON-like, in the variable ``result``.
+    It finds all names of the module ``imports``. Return what it leaves, JSON-like, in the variable
+    ``result``.
     """
     program = (
         "import json, django; django.setup()\n"
         "from django.db import connection, transaction\n"
-        "from tests.library.models import *\n"
+        f"from {imports} import *\n"
         f"result = None\n{code}\nprint(json.dumps(result))"
     )
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "CACHALOT_TEST_NAME": str(connections["default"].settings_dict["NAME"]),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
     finished = subprocess.run(
         [sys.executable, "-c", program],
-        env=environment,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": settings_module,
+            "CACHALOT_TEST_NAME": str(connections["default"].settings_dict["NAME"]),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=60,
@@ -96,16 +102,20 @@ class CacheTestCase(TransactionTestCase):
 
     databases = {"default"}
 
+    def count_queries(self, read: Callable[[], T]) -> tuple[T, int]:
+        """Return what ``read`` returns and how many queries it ran that count here."""
+        return count_queries(read)
+
     def assertMisses(self, read: Callable[[], T], queries: int = 1) -> T:
         """``read`` asks the database and gets what it gets without a cache."""
-        result, ran = count_queries(read)
+        result, ran = self.count_queries(read)
         self.assertEqual(ran, queries, "queries on a read that should miss")
         self.assertFresh(read, result)
         return result
 
     def assertHits(self, read: Callable[[], T]) -> T:
         """``read`` runs no query and gets what it gets without a cache."""
-        result, ran = count_queries(read)
+        result, ran = self.count_queries(read)
         self.assertEqual(ran, 0, "queries on a read that should hit")
         self.assertFresh(read, result)
         return result

@@ -301,6 +301,7 @@ class MySQLIsolationTests(CacheTestCase):
 
 @pytest.mark.skipif("connection.vendor != 'sqlite'")
 class SQLiteIsolationTests(TransactionTestCase):
+    count_queries = CacheTestCase.count_queries
     assertCached = CacheTestCase.assertCached
     assertHits = CacheTestCase.assertHits
     assertMisses = CacheTestCase.assertMisses

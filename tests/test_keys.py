@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -145,27 +141,12 @@ class QueryKeyTests(CacheTestCase):
 
 class ProcessTests(CacheTestCase):
     def test_keys_are_the_same_in_another_process(self) -> None:
-        program = (
-            "import django, json; django.setup()\n"
-            "from tests.test_keys import keys_of_a_process\n"
-            "print(json.dumps(keys_of_a_process()))"
-        )
         expected = keys_of_a_process()
         for seed in ("1", "2"):
-            finished = subprocess.run(
-                [sys.executable, "-c", program],
-                env={
-                    **os.environ,
-                    "DJANGO_SETTINGS_MODULE": "tests.settings",
-                    "CACHALOT_TEST_NAME": str(connection.settings_dict["NAME"]),
-                    "PYTHONHASHSEED": seed,
-                    "PYTHONPATH": os.pathsep.join(sys.path),
-                },
-                capture_output=True,
-                text=True,
-                check=True,
+            keys = in_process(
+                "result = keys_of_a_process()", "tests.test_keys", PYTHONHASHSEED=seed
             )
-            self.assertEqual(json.loads(finished.stdout), expected)
+            self.assertEqual(keys, expected)
 
     def test_another_process_hits(self) -> None:
         if CACHE == "locmem":

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -25,7 +21,7 @@ from cachalot.utils import get_query_cache_key
 from tests.shapes.columns import MOMENTS, columns, values_of
 from tests.shapes.models import MODELS, Mood, Person, Rank
 from tests.shapes.queries import REFUSALS, Generator
-from tests.support import CacheTestCase
+from tests.support import CacheTestCase, in_process
 
 
 def key_of(queryset: QuerySet[Any]) -> str:
@@ -125,27 +121,12 @@ class KeyTests(CacheTestCase):
 
     def test_in_another_process(self) -> None:
         expected = texts_and_keys()
-        program = (
-            "import django, json; django.setup()\n"
-            "from tests.test_query_keys import texts_and_keys\n"
-            "print(json.dumps(texts_and_keys()))"
-        )
         for seed in ("1", "2"):
-            finished = subprocess.run(
-                [sys.executable, "-c", program],
-                env={
-                    **os.environ,
-                    "DJANGO_SETTINGS_MODULE": "tests.settings",
-                    "CACHALOT_TEST_NAME": str(connection.settings_dict["NAME"]),
-                    "PYTHONHASHSEED": seed,
-                    "PYTHONPATH": os.pathsep.join(sys.path),
-                },
-                capture_output=True,
-                text=True,
-                check=True,
+            found = in_process(
+                "result = texts_and_keys()", "tests.test_query_keys", PYTHONHASHSEED=seed
             )
             texts = 0
-            for mine, others in zip(expected, json.loads(finished.stdout), strict=True):
+            for mine, others in zip(expected, found, strict=True):
                 # SQLite's DatabaseOperations.jsonfield_datatype_values is a set, and its order
                 # stands in the SQL of Django 6.1.
                 self.assertEqual(mine[0] == others[0], mine[1] == others[1], mine[0])

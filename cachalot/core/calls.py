@@ -144,11 +144,11 @@ def _up_to_date(connection: BaseDatabaseWrapper) -> Catalogue:
     if opened is None:
         return catalogue.catalogue_of(connection)
     store, guard = opened
-    (schema_key,) = keys = version_keys(connection.alias, frozenset({catalogue.SCHEMA}))
+    keys = version_keys(connection.alias, frozenset({catalogue.SCHEMA}))
     nonces = None
     try:
         if guard.is_usable(store):
-            nonces, _ = store.read(keys, f"{schema_key}:none")
+            nonces = store.current(keys)
     except Exception as error:
         logger.debug("The version of the schema could not be read: %r", error)
     if nonces is None:

@@ -149,14 +149,11 @@ class State:
 
     def set_isolation(self, statement: str) -> None:
         """Take in a raw statement that names an isolation level."""
+        scope = None
         if self._connection.vendor == "mysql" and self.is_in_transaction() and self.has_snapshot():
-            # It counts for the next transaction.
-            scope = self.scope()
-            self._isolation.set(statement)
-            self._scope = scope
-            return
+            scope = self.scope()  # it counts for the next transaction
         self._isolation.set(statement)
-        self._scope = None
+        self._scope = scope
 
     def forget_scope(self) -> None:
         """Ask again what reads may use: a savepoint may have taken a snapshot."""

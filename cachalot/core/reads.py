@@ -60,7 +60,9 @@ def read(
     outcome: Outcome | None = None
     reason, target, hit = "", None, None
     try:
-        key = _key_of(compiler, query, result_type)
+        key = key_of(compiler, query)
+        if result_type == SINGLE:
+            key += _SINGLE_SUFFIX
         target, hit = look_up(state_of(connection), connection, key, query.tables)
         if hit is not None and not events.listeners:
             return _as_asked(hit.rows, result_type, chunked_fetch)
@@ -85,18 +87,17 @@ def _as_asked(rows: Any, result_type: str, chunked_fetch: bool) -> Any:
     return iter([rows]) if chunked_fetch else [rows] if rows else []
 
 
-def _key_of(compiler: Any, query: CompiledQuery, result_type: str) -> str:
+def key_of(compiler: Any, query: CompiledQuery) -> str:
+    """Return the key of the query's rows. Raise ``UncachableQuery`` if it must not be cached."""
     if query.refusal is not None:
         raise UncachableQuery(query.refusal)
     if cachalot_settings.has_own_query_keys():
         compiler.as_sql = lambda *args, **kwargs: (query.sql, query.params)
         try:
-            key = cachalot_settings.query_key_generator()(compiler)
+            return cachalot_settings.query_key_generator()(compiler)
         finally:
             del compiler.as_sql
-    else:
-        key = key_of_statement(compiler.connection, query.sql, query.params)
-    return key + _SINGLE_SUFFIX if result_type == SINGLE else key
+    return key_of_statement(compiler.connection, query.sql, query.params)
 
 
 class _Reading:

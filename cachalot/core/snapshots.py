@@ -42,14 +42,13 @@ def pinned_nonces(
         state.pins = {}
         statement = None if state.has_snapshot() else _statement_taking_one(connection, tables)
         if statement is not None:
-            pins = store.nonces(version_keys(connection.alias, in_use))
+            before = store.nonces(version_keys(connection.alias, in_use))
             with driver_cursor(connection) as cursor:
                 cursor.execute(statement)
                 cursor.fetchall()
-            state.pins = pins
-    pinned = map(state.pins.get, version_keys(connection.alias, tables))
-    nonces = tuple(nonce for nonce in pinned if nonce is not None)
-    return nonces if len(nonces) == len(version_keys(connection.alias, tables)) else None
+            state.pins = before
+    keys, pins = version_keys(connection.alias, tables), state.pins
+    return tuple(pins[key] for key in keys) if pins.keys() >= set(keys) else None
 
 
 def _tables_in_use(db_alias: str, tables: frozenset[str]) -> frozenset[str]:

@@ -151,12 +151,9 @@ class Store:
 
     def nonces(self, version_keys: Sequence[str]) -> dict[str, str]:
         """Return the nonce of each version that is not pending. A missing one is added."""
-        found = self.cache.get_many(version_keys)
-        if len(found) < len(version_keys):
-            found = self._add_missing(version_keys, found)
         return {
             key: version[1]
-            for key, version in found.items()
+            for key, version in self._versions(version_keys).items()
             if _is_version(version) and version[1] is not None
         }
 
@@ -178,12 +175,15 @@ class Store:
         Evicted does not mean never invalidated: an old answer would bring back what was cached
         under it.
         """
-        found = self.cache.get_many(version_keys)
-        if len(found) < len(version_keys):
-            found = self._add_missing(version_keys, found)
         return {
-            key: version[0] if _is_version(version) else clock() for key, version in found.items()
+            key: version[0] if _is_version(version) else clock()
+            for key, version in self._versions(version_keys).items()
         }
+
+    def _versions(self, version_keys: Sequence[str]) -> dict[str, Any]:
+        """Return what lies under each key. A missing version is added."""
+        found = self.cache.get_many(version_keys)
+        return found if len(found) == len(version_keys) else self._add_missing(version_keys, found)
 
     def drop_undecodable(self, keys: Iterable[str]) -> None:
         """Delete what makes the cache raise: nothing else would ever replace it.

@@ -46,11 +46,7 @@ def is_enabled() -> bool:
 @contextmanager
 def evaluating_once() -> Iterator[None]:
     """Let querysets keep their rows in the body, whatever is in force around it."""
-    force = _innermost.get()
-    if force is None or not force.reevaluates:
-        yield
-        return
-    enter(is_enabled=force.is_enabled)
+    enter(is_enabled=is_enabled())
     try:
         yield
     finally:

@@ -58,17 +58,8 @@ class TenantTestCase(CacheTestCase):
                 tables.append(f"{schema}.{table}")
         run(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
 
-    def assertMisses(self, read: Callable[[], T], queries: int = 1) -> T:
-        result, ran = count_queries(read)
-        self.assertEqual(ran, queries, "queries on a read that should miss")
-        self.assertFresh(read, result)
-        return result
-
-    def assertHits(self, read: Callable[[], T]) -> T:
-        result, ran = count_queries(read)
-        self.assertEqual(ran, 0, "queries on a read that should hit")
-        self.assertFresh(read, result)
-        return result
+    def count_queries(self, read: Callable[[], T]) -> tuple[T, int]:
+        return count_queries(read)
 
     def assertNeverShared(self, read: Callable[[], T], **expected: T) -> None:
         """Each schema gets what is expected, whichever has filled the cache before, by a hit."""

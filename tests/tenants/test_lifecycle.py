@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.models import Group
 from django.core.management import call_command
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import DatabaseError, connection, transaction
 from django.test import override_settings
 from django_tenants.utils import schema_context, schema_rename
 
-from tests.support import in_thread
+from tests.support import in_process, in_thread
 from tests.tenants.accounts.models import Customer
 from tests.tenants.shop.models import Product
 from tests.tenants.support import TenantTestCase, names, run, within
@@ -51,28 +47,7 @@ def create(schema: str = "east") -> Customer:
 
 def elsewhere(code: str) -> Any:
     """Run ``code`` in another process, on the same database and cache."""
-    program = (
-        "import json, django; django.setup()\n"
-        "from tests.tenants.test_lifecycle import *\n"
-        f"result = None\n{code}\nprint(json.dumps(result))"
-    )
-    name = str(connections["default"].settings_dict["NAME"])
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.tenants.settings",
-        "CACHALOT_TEST_NAME": name,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    finished = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout.splitlines()[-1])
+    return in_process(code, "tests.tenants.test_lifecycle", "tests.tenants.settings")
 
 
 class LifecycleTests(TenantTestCase):
