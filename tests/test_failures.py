@@ -21,6 +21,7 @@ from unittest import mock, skipUnless
 
 from django.conf import settings
 from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.test import override_settings
@@ -642,9 +643,14 @@ class FailureTests(GuardedTestCase):
 
     def test_a_client_that_drops_calls_in_silence_is_a_failure(self) -> None:
         """As pymemcache's does for a while after its server has failed."""
-        cache = mock.Mock(spec=["set_many", "_cache"])
-        cache.set_many.return_value = []
-        cache._cache = SimpleNamespace(_failed_clients={}, _dead_clients={})
+
+        class SilentCache(BaseCache):
+            _cache = SimpleNamespace(_failed_clients={}, _dead_clients={})
+
+            def set_many(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> list[str]:
+                return []
+
+        cache = SilentCache({})
         Store(cache).renew(["k"])
         for name in ("_failed_clients", "_dead_clients"):
             client = SimpleNamespace(**{name: {("127.0.0.1", 11211): {}}})
@@ -652,6 +658,20 @@ class FailureTests(GuardedTestCase):
                 for method in (Store.renew, Store.mark_pending):
                     with self.assertRaisesMessage(OSError, "drops what it is given"):
                         method(Store(cache), ["k"])
+
+    def test_a_backend_that_overrides_set_may_hide_failures_there(self) -> None:
+        """Nobody knows what it does, so its ``set_many()`` is asked, which reports."""
+
+        class HidingCache(LocMemCache):
+            def set(self, *args: Any, **kwargs: Any) -> None:
+                pass  # and say nothing
+
+            def set_many(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> list[str]:
+                return list(data)
+
+        for method in (Store.renew, Store.mark_pending):
+            with self.assertRaisesMessage(OSError, "the cache refused 1 of 1 versions"):
+                method(Store(HidingCache("hiding", {})), ["k"])
 
     def test_an_entry_that_the_cache_refuses_is_lost_and_nothing_else(self) -> None:
         with mock.patch.object(Store, "put", side_effect=ValueError("too large")):

@@ -141,13 +141,17 @@ def _find(
     """Return the versions in force, and the result from this process or from the shared cache."""
     max_staleness = cachalot_settings.CACHALOT_MAX_STALENESS
     local = _local(key, tables)
+    if local is not None:
+        if max_staleness and recent_versions.confirm(keys, local.nonces, max_staleness):
+            return local.nonces, Hit(local.copy(), Outcome.LOCAL_HIT, local.stored, local.size)
+        if not recent_versions.may_be_in_force(keys, local.nonces):
+            # Asking for the versions alone first would cost a second round trip.
+            local_tier.discard(key)
+            local = None
+    generation = recent_versions.generation
     if local is None:
-        generation = recent_versions.generation
         nonces, stored = store.read(keys, key)
-    elif max_staleness and recent_versions.confirm(keys, local.nonces, max_staleness):
-        return local.nonces, Hit(local.copy(), Outcome.LOCAL_HIT, local.stored, local.size)
     else:
-        generation = recent_versions.generation
         nonces, stored = store.current(keys), None
         if nonces is not None and nonces != local.nonces:
             local_tier.discard(key)
@@ -155,7 +159,7 @@ def _find(
             local = None
     if nonces is None:
         return None, None
-    if max_staleness:
+    if local is None or max_staleness:
         recent_versions.note(keys, nonces, generation)
     if local is not None:
         return nonces, Hit(local.copy(), Outcome.LOCAL_HIT, local.stored, local.size)

@@ -1,4 +1,8 @@
-"""Versions that this process has read lately, for ``CACHALOT_MAX_STALENESS``."""
+"""Versions that this process has read lately.
+
+Within ``CACHALOT_MAX_STALENESS`` seconds they count as in force. However old, they tell which
+result of the local tier need not be tried.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,14 @@ class RecentVersions:
         for key, nonce in zip(keys, nonces, strict=True):
             known = self._read.get(key)
             if known is None or known[0] != nonce or known[1] < oldest:
+                return False
+        return True
+
+    def may_be_in_force(self, keys: Sequence[str], nonces: tuple[str, ...]) -> bool:
+        """Whether ``nonces`` are the last that were read of ``keys``, and not written over here."""
+        for key, nonce in zip(keys, nonces, strict=True):
+            known = self._read.get(key)
+            if known is None or known[0] != nonce:
                 return False
         return True
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
 from operator import methodcaller
 from typing import Any, NamedTuple
@@ -128,7 +129,7 @@ class Store:
 
     def _nonces(self, version_keys: Sequence[str], found: dict[str, Any]) -> tuple[str, ...] | None:
         if len(found) < len(version_keys):
-            found = self._add_missing(version_keys, found)
+            found = self._completed(version_keys, found)
         nonces = []
         for key in version_keys:
             version = found[key]
@@ -138,12 +139,26 @@ class Store:
             nonces.append(version[1])
         return tuple(nonces)
 
-    def _add_missing(self, version_keys: Sequence[str], found: dict[str, Any]) -> dict[str, Any]:
-        # Adding, not setting: a writer may have marked the key pending a moment ago.
+    def _completed(self, version_keys: Sequence[str], found: dict[str, Any]) -> dict[str, Any]:
+        """Return what is in force under each key, where ``found`` lacks some."""
+        self._add_missing(version_keys, found)
+        # What could be added was in force just now: it needs no second look.
+        return found if len(found) == len(version_keys) else self._all(version_keys)
+
+    def _add_missing(self, version_keys: Sequence[str], found: dict[str, Any]) -> None:
+        """Add a version where none was found, and put it into ``found``.
+
+        Adding, not setting: a writer may have marked the key pending a moment ago. Then it is not
+        found still.
+        """
         with self._exclusively():
             for key in version_keys:
                 if key not in found:
-                    self.cache.add(key, (clock(), new_nonce()), timeout=None)
+                    version = clock(), new_nonce()
+                    if self.cache.add(key, version, timeout=None):
+                        found[key] = version
+
+    def _all(self, version_keys: Sequence[str]) -> dict[str, Any]:
         found = self.cache.get_many(version_keys)
         if len(found) < len(version_keys):
             raise MissingVersions("the cache does not keep what is added to it")
@@ -151,9 +166,12 @@ class Store:
 
     def nonces(self, version_keys: Sequence[str]) -> dict[str, str]:
         """Return the nonce of each version that is not pending. A missing one is added."""
+        found = self.cache.get_many(version_keys)
+        if len(found) < len(version_keys):
+            found = self._completed(version_keys, found)
         return {
             key: version[1]
-            for key, version in self._versions(version_keys).items()
+            for key, version in found.items()
             if _is_version(version) and version[1] is not None
         }
 
@@ -175,15 +193,14 @@ class Store:
         Evicted does not mean never invalidated: an old answer would bring back what was cached
         under it.
         """
-        return {
-            key: version[0] if _is_version(version) else clock()
-            for key, version in self._versions(version_keys).items()
-        }
-
-    def _versions(self, version_keys: Sequence[str]) -> dict[str, Any]:
-        """Return what lies under each key. A missing version is added."""
         found = self.cache.get_many(version_keys)
-        return found if len(found) == len(version_keys) else self._add_missing(version_keys, found)
+        if len(found) < len(version_keys):
+            self._add_missing(version_keys, found)
+            # A small cache may have let go of the first while the last were added.
+            found = self._all(version_keys)
+        return {
+            key: version[0] if _is_version(version) else clock() for key, version in found.items()
+        }
 
     def drop_undecodable(self, keys: Iterable[str]) -> None:
         """Delete what makes the cache raise: nothing else would ever replace it.
@@ -225,7 +242,13 @@ class Store:
     ) -> None:
         try:
             with self._exclusively():
-                failed = self.cache.set_many(versions, timeout)
+                if len(versions) == 1 and _set_raises(type(self.cache)):
+                    # On Redis a set_many() is a transaction of several commands.
+                    ((key, version),) = versions.items()
+                    self.cache.set(key, version, timeout)
+                    failed = None
+                else:
+                    failed = self.cache.set_many(versions, timeout)
         finally:
             recent_versions.forget(versions)
         if failed:
@@ -269,6 +292,21 @@ class Store:
                 yield
             finally:
                 locks.unlock(lock_file)
+
+
+# memcached's set() does not tell a failure, and its set_many() does.
+_RAISING = {
+    "django.core.cache.backends.filebased.FileBasedCache.set",
+    "django.core.cache.backends.locmem.LocMemCache.set",
+    "django.core.cache.backends.redis.RedisCache.set",
+    "django_redis.cache.RedisCache.set",
+}
+
+
+@cache
+def _set_raises(backend: type[BaseCache]) -> bool:
+    """Whether ``set()`` is known to raise where it fails. A subclass's own may do anything."""
+    return f"{backend.set.__module__}.{backend.set.__qualname__}" in _RAISING
 
 
 def _drops_calls(cache: BaseCache) -> bool:

@@ -37,7 +37,7 @@ class MissingVersionAddedAfterTheQuery(VersionsReadAfterTheQuery):
     """A miss makes the missing version when it has its rows."""
 
     def _serve(self, world: World, who: int, process: Process, event: Event) -> Step:
-        if process.step == "again":
+        if process.step in {"add", "again"}:
             return Step(event, self._with(world, who, self._enter(who, process, ("put",))))
         return super()._serve(world, who, process, event)
 

@@ -56,6 +56,9 @@ class Reading(Course):
         if world.versions[table] is None or self.overwrites_when_adding():
             world, broken = self._set_version(world, table, (nonce, 0))
             event = Event(self.names[who], "adds a version of", (table,), (nonce, 0))
+            got = list(process.got)
+            got[process.i] = (nonce, 0)
+            process = process._replace(got=tuple(got))
         else:
             found = world.versions[table]
             event = Event(self.names[who], "adds no version of", (table,), found)
@@ -64,8 +67,11 @@ class Reading(Course):
         )
         if following is not None:
             process = process._replace(i=following)
-        else:
+        elif None in process.got:
             process = process._replace(step="again", i=0, got=())
+        else:
+            served = self._serve(world, who, process, event)
+            return served._replace(broken=served.broken or broken)
         return Step(event, self._with(world, who, process), broken)
 
     def overwrites_when_adding(self) -> bool:
