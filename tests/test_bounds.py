@@ -6,6 +6,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any
 from unittest import mock
 
@@ -35,6 +36,7 @@ def counted_calls() -> Iterator[Counter[str]]:
     def counting(name: str) -> Any:
         original = getattr(cache, name)
 
+        @wraps(original)
         def count(self: Any, *args: Any, **kwargs: Any) -> Any:
             if is_outermost[0] and self is caches["default"]:
                 calls[name] += 1

@@ -49,6 +49,8 @@ Key = tuple[str, str, bytes]
 
 _catalogues: dict[Key, Catalogue] = {}
 _MAX_CATALOGUES = 100
+#: Grows when a catalogue is forgotten: what was derived from one before is out of date.
+epoch = 0
 #: Stands for one that has not been read.
 UNREAD = Catalogue()
 # The version of ``SCHEMA`` that was in force before the catalogue was read.
@@ -95,7 +97,7 @@ def follow(connection: BaseDatabaseWrapper, nonce: str) -> bool:
     key = key_of(connection)
     if _nonces.get(key) == nonce:
         return True
-    compiled_with = _catalogues.pop(key, None)
+    compiled_with = _pop(key)
     is_right = catalogue_of(connection) == compiled_with
     _nonces[key] = nonce
     return is_right
@@ -106,4 +108,12 @@ def forget(db_alias: str | None = None) -> None:
     for key in list(_catalogues):
         if db_alias is None or key[0] == db_alias:
             _nonces.pop(key, None)
-            _catalogues.pop(key, None)
+            _pop(key)
+
+
+def _pop(key: Key) -> Catalogue | None:
+    global epoch
+    known = _catalogues.pop(key, None)
+    # Now, not before: whoever sees the new epoch must not find the old catalogue.
+    epoch += 1
+    return known

@@ -7,11 +7,14 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 
-from cachalot.core.catalogue import SCHEMA, catalogue_of
+from cachalot.core import catalogue
 from cachalot.core.introspection import Catalogue
+from cachalot.core.keys import SET_BY_QUERIES, digest_before_params, origin_of, version_keys
 from cachalot.core.names import canonical
+from cachalot.core.session import session_of
 from cachalot.core.sql import count_selects, names_after_keywords, words_of
 from cachalot.core.tables import known_tables_in, managed_tables, why_uncachable
+from cachalot.core.timeouts import timeout_of
 from cachalot.core.volatility import Volatility, is_clock_word, volatility_of
 from cachalot.settings import cachalot_settings, forget_on_change
 
@@ -22,6 +25,7 @@ class Compilation:
     __slots__ = ("has_foreign_source", "locks_rows", "tables", "texts")
 
     def __init__(self) -> None:
+        #: As their models spell them.
         self.tables: set[str] = set()
         self.texts: list[str] = []
         self.locks_rows = False
@@ -30,14 +34,15 @@ class Compilation:
 
     def add_sources(self, query: Any) -> None:
         """Note the tables that ``query``'s FROM clause is being built of."""
+        is_used = query.alias_refcount
         for alias, source in query.alias_map.items():
-            if query.alias_refcount[alias]:
+            if is_used[alias]:
                 table = getattr(source, "table_name", None)
                 if isinstance(table, str):
-                    self.tables.add(canonical(table))
+                    self.tables.add(table)
                 else:
                     self.has_foreign_source = True
-        self.tables.update(map(canonical, query.extra_tables))
+        self.tables.update(query.extra_tables)
         if query.select_for_update:
             self.locks_rows = True
 
@@ -49,38 +54,47 @@ class _Current(threading.local):
 current = _Current()
 
 
-class Verdict(NamedTuple):
-    """What a text means to a database as ``catalogue`` shows it."""
-
-    catalogue: Catalogue
-    tables: frozenset[str]
-    refusal: str | None
-
-
 class Analysis(NamedTuple):
-    """What the text of a query tells, remembered by that text; and the verdict by database."""
+    """What the text of a query tells by itself. ``tables`` are canonical names."""
 
     tables: frozenset[str]
     volatility: Volatility
-    verdicts: dict[str, Verdict]
+
+
+class Plan(NamedTuple):
+    """What the text of a query means to a session of one database.
+
+    ``tables`` are canonical names, ``SCHEMA`` among them where views matter. ``refusal`` says why
+    no query of this text may be cached, or is None. ``timeout`` is in seconds, None is for ever.
+    ``digest`` is the key's, still without parameters.
+    """
+
+    epoch: int
+    tables: frozenset[str]
+    version_keys: tuple[str, ...]
+    refusal: str | None
+    reads_clock_words: bool
+    timeout: float | None
+    digest: Any
 
 
 class CompiledQuery(NamedTuple):
-    """The result of one compilation.
-
-    ``tables`` are canonical names, ``SCHEMA`` among them where views matter. ``refusal`` says why
-    the query must not be cached, or is None.
-    """
+    """The result of one compilation; ``refusal`` says why it must not be cached, or is None."""
 
     sql: str
     params: Any
-    tables: frozenset[str]
     refusal: str | None
+    plan: Plan
+
+    @property
+    def tables(self) -> frozenset[str]:
+        return self.plan.tables
 
 
 # Equal text means equal tables, so what was found for a text is found again without looking.
 _analyses: dict[tuple[str, str], Analysis] = {}
-_MAX_ANALYSES = 4096
+_plans: dict[tuple[bytes, str], Plan] = {}
+_MAX_REMEMBERED = 4096
 
 
 def compile_query(compiler: Any) -> CompiledQuery:
@@ -89,63 +103,80 @@ def compile_query(compiler: Any) -> CompiledQuery:
     Raise what ``compiler.as_sql()`` raises (``EmptyResultSet`` for a query that has no rows
     whatever the tables hold) and ``DatabaseError`` where the catalogue cannot be read.
     """
-    outer, compilation = current.compilation, Compilation()
-    current.compilation = compilation
+    outer = current.compilation
+    current.compilation = compilation = Compilation()
     try:
         sql, params = compiler.as_sql()
     finally:
         current.compilation = outer
     if not sql:
         raise EmptyResultSet
-    analysis = _analyse(sql, compiler.connection.vendor, compilation)
-    catalogue = catalogue_of(compiler.connection)
-    verdict = analysis.verdicts.get(compiler.connection.alias)
-    if verdict is None or verdict.catalogue is not catalogue:
-        verdict = _judge(analysis, catalogue)
-        analysis.verdicts[compiler.connection.alias] = verdict
-    refusal = verdict.refusal
+    connection = compiler.connection
+    origin = origin_of(connection)
+    plan = _plans.get((origin, sql))
+    if plan is None or plan.epoch != catalogue.epoch:
+        plan = _make_plan(connection, origin, sql, compilation)
+    refusal = plan.refusal
     if compilation.locks_rows:
         refusal = "locks rows"
     elif compiler.query.explain_info:
         refusal = "is an EXPLAIN"
-    elif refusal is None and analysis.volatility.reads_clock_words:
+    elif session_of(connection).is_set_by_queries:
+        refusal = SET_BY_QUERIES
+    elif plan.reads_clock_words and refusal is None:
         refusal = _why_clock(params)
-    return CompiledQuery(sql, params, verdict.tables, refusal)
+    return CompiledQuery(sql, params, refusal, plan)
 
 
-def _judge(analysis: Analysis, catalogue: Catalogue) -> Verdict:
-    tables, volatility = catalogue.with_sources(analysis.tables), analysis.volatility
-    refusal: str | None
-    if called := catalogue.functions & volatility.functions:
-        refusal = f"calls {min(called)}(), a function of this database that may read any table"
-    elif views := catalogue.volatile.keys() & tables:
-        refusal = catalogue.volatile[min(views)]
-    elif volatility.reason is not None:
-        refusal = volatility.reason
-    elif volatility.is_random and not cachalot_settings.CACHALOT_CACHE_RANDOM:
-        refusal = "uses chance, and CACHALOT_CACHE_RANDOM is off"
-    else:
-        refusal = why_uncachable(tables)
-    if not tables <= managed_tables() or not catalogue.sources.keys().isdisjoint(tables):
+def _make_plan(connection: Any, origin: bytes, sql: str, compilation: Compilation) -> Plan:
+    epoch = catalogue.epoch
+    known = catalogue.catalogue_of(connection)
+    analysis = _analyse(sql, connection.vendor, compilation)
+    tables = known.with_sources(analysis.tables)
+    refusal = _why_refused(analysis.volatility, known, tables)
+    if not tables <= managed_tables() or not known.sources.keys().isdisjoint(tables):
         # Some of them may be views, and another process may define those anew.
-        tables |= {SCHEMA}
-    return Verdict(catalogue, tables, refusal)
+        tables |= {catalogue.SCHEMA}
+    plan = Plan(
+        epoch,
+        tables,
+        version_keys(connection.alias, tables),
+        refusal,
+        analysis.volatility.reads_clock_words,
+        timeout_of(tables),
+        digest_before_params(origin, sql),
+    )
+    if len(_plans) >= _MAX_REMEMBERED:
+        _plans.clear()
+    _plans[origin, sql] = plan
+    return plan
+
+
+def _why_refused(volatility: Volatility, known: Catalogue, tables: frozenset[str]) -> str | None:
+    if called := known.functions & volatility.functions:
+        return f"calls {min(called)}(), a function of this database that may read any table"
+    if views := known.volatile.keys() & tables:
+        return known.volatile[min(views)]
+    if volatility.reason is not None:
+        return volatility.reason
+    if volatility.is_random and not cachalot_settings.CACHALOT_CACHE_RANDOM:
+        return "uses chance, and CACHALOT_CACHE_RANDOM is off"
+    return why_uncachable(tables)
 
 
 def _analyse(sql: str, vendor: str, compilation: Compilation) -> Analysis:
     analysis = _analyses.get((vendor, sql))
     if analysis is None:
-        if len(_analyses) >= _MAX_ANALYSES:
+        if len(_analyses) >= _MAX_REMEMBERED:
             _analyses.clear()
-        tables = compilation.tables
+        tables = set(map(canonical, compilation.tables))
         if (
             cachalot_settings.CACHALOT_FINAL_SQL_CHECK
             or compilation.has_foreign_source
             or _has_raw_source({sql, *compilation.texts})
         ):
-            named = names_after_keywords(sql) | known_tables_in(words_of(sql), sql.lower())
-            tables = tables | named
-        analysis = Analysis(frozenset(tables), volatility_of(sql, vendor), {})
+            tables |= names_after_keywords(sql) | known_tables_in(words_of(sql), sql.lower())
+        analysis = Analysis(frozenset(tables), volatility_of(sql, vendor))
         _analyses[vendor, sql] = analysis
     return analysis
 
@@ -172,4 +203,10 @@ def _why_clock(params: Any) -> str | None:
     return None
 
 
-forget_on_change(_analyses.clear)
+def forget() -> None:
+    """Clear what was derived from models and settings."""
+    _analyses.clear()
+    _plans.clear()
+
+
+forget_on_change(forget)

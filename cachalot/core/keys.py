@@ -22,44 +22,42 @@ from cachalot.settings import cachalot_settings, forget_on_change
 _PREFIX = "cachalot:"
 # 16 bytes: two of a billion billion queries share a key with a probability below 1 in 10^3 billion.
 _DIGEST_BYTES = 16
+_TABLE_DIGEST_BYTES = 8
 
 
-def _digest(content: bytes, person: bytes) -> str:
-    return blake2b(content, digest_size=_DIGEST_BYTES, person=person).hexdigest()
-
-
-# What in a database's OPTIONS decides which rows a session sees.
+# What in a database's settings decides which rows a session sees.
+_PLACE = ("NAME", "HOST", "PORT", "USER")
 _OPTIONS = ("options", "init_command", "assume_role", "service", "sql_mode")
 
 
-def _origin(connection: Any) -> bytes:
+#: Why a query is not cached whose key nobody can know before it runs.
+SET_BY_QUERIES = "runs on a connection whose session is set as queries run"
+
+
+def origin_of(connection: Any) -> bytes:
     """Return what tells whose rows these are: alias, database, tenant and session."""
-    session = session_of(connection)
-    if session.is_set_by_queries:
-        raise UncachableQuery("runs on a connection whose session is set as queries run")
     database = connection.settings_dict
-    get = database.get
-    options = get("OPTIONS") or {}
+    options = database.get("OPTIONS")
     parts = (
-        session.fingerprint(),
-        database["NAME"],
-        get("HOST"),
-        get("PORT"),
-        get("USER"),
+        connection.alias,
+        session_of(connection).fingerprint(),
+        *map(database.get, _PLACE),
+        [(name, options[name]) for name in _OPTIONS if name in options] if options else [],
         # django-tenants and django-tenant-schemas
         getattr(connection, "schema_name", ""),
         getattr(connection, "include_public_schema", ""),
         # Drivers give aware or naive datetimes, in this zone.
         settings.USE_TZ,
         connection.timezone_name,
-        *[options[name] for name in _OPTIONS if name in options],
-        *_memory_identity(connection),
+        # What tells databases in memory apart.
+        state_of(connection).identity,
+        os.getpid(),
     )
     # Hardly ever changes from one query to the next.
     known: tuple[object, bytes] | None = connection.__dict__.get("_cachalot_origin")
     if known is not None and known[0] == parts:
         return known[1]
-    origin = _encoded(connection.alias, connection.vendor, *map(str, parts))
+    origin = _encoded(connection.vendor, *map(str, parts[:-2]), *_memory_identity(connection))
     connection._cachalot_origin = parts, origin
     return origin
 
@@ -83,25 +81,31 @@ def _encoded(*origin: object) -> bytes:
 def query_key(compiler: Any) -> str:
     """Return the key of the query that ``compiler`` compiles.
 
-    Raise ``UncachableQuery`` for a parameter of unknown type and ``EmptyResultSet`` as
-    ``compiler.as_sql()`` does.
+    Raise ``UncachableQuery`` for a parameter of unknown type or a session that changes as queries
+    run, and ``EmptyResultSet`` as ``compiler.as_sql()`` does.
     """
-    return key_of_statement(compiler.connection, *compiler.as_sql())
+    sql, params = compiler.as_sql()
+    if session_of(compiler.connection).is_set_by_queries:
+        raise UncachableQuery(SET_BY_QUERIES)
+    return key_with(digest_before_params(origin_of(compiler.connection), sql), params)
 
 
-def key_of_statement(connection: Any, sql: str, params: Any) -> str:
-    """Return the key of a compiled query. Raise ``UncachableQuery`` as ``query_key()`` does."""
-    digest = _digest_before_params(_origin(connection), sql).copy()
-    digest.update(encode(params))
-    return f"{_PREFIX}{digest.hexdigest()}"
-
-
-# Saves the hashing of a long text: about 2 µs a kilobyte.
-@lru_cache(maxsize=4096)
-def _digest_before_params(origin: bytes, sql: str) -> Any:
+def digest_before_params(origin: bytes, sql: str) -> Any:
+    """Return the part of a key's digest that does not depend on parameters."""
     statement = sql.encode("utf-8", "surrogatepass")
     content = b"%d:%s%d:%s" % (len(origin), origin, len(statement), statement)
     return blake2b(content, digest_size=_DIGEST_BYTES, person=b"query")
+
+
+def key_with(digest: Any, params: Any) -> str:
+    """Return the key of a query. Raise ``UncachableQuery`` for a parameter of unknown type.
+
+    ``digest`` is that of the text alone; to hash a long one each time would cost about 2 µs a
+    kilobyte.
+    """
+    digest = digest.copy()
+    digest.update(encode(params))
+    return f"{_PREFIX}{digest.hexdigest()}"
 
 
 @lru_cache(maxsize=10_000)
@@ -109,7 +113,9 @@ def table_key(db_alias: str, table: str) -> str:
     """Return the key of a table's version: the same for all aliases of one database."""
     alias = aliases_of_database(db_alias)[0]
     content = f"{len(alias)}:{alias}{canonical(table)}".encode("utf-8", "surrogatepass")
-    return _PREFIX + _digest(content, b"table")
+    # Short: caches check each character. Two tables that shared it would be invalidated together.
+    digest = blake2b(content, digest_size=_TABLE_DIGEST_BYTES, person=b"table")
+    return _PREFIX + digest.hexdigest()
 
 
 @lru_cache(maxsize=10_000)

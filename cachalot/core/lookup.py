@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from django.db import DatabaseError
 
 from cachalot.core.catalogue import SCHEMA, catalogue_of, follow
+from cachalot.core.compiled import Plan
 from cachalot.core.connection import Scope, State
 from cachalot.core.events import Outcome
 from cachalot.core.failures import open_store
@@ -19,7 +20,6 @@ from cachalot.core.overlay import Level
 from cachalot.core.recent import recent_versions
 from cachalot.core.snapshots import pinned_nonces
 from cachalot.core.store import MissingVersions, Store, Stored, unpack
-from cachalot.core.timeouts import timeout_of
 from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
@@ -63,13 +63,14 @@ class Bypass(Exception):
 
 
 def look_up(
-    state: State, connection: Any, key: str, tables: frozenset[str]
+    state: State, connection: Any, key: str, plan: Plan
 ) -> tuple[Target | None, Hit | None]:
     """Return the result of a query if it is there, and otherwise where to store it.
 
     Raise ``Bypass`` with the reason if the database must be asked and nothing be stored, and what
     the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``.
     """
+    tables = plan.tables
     scope = state.scope()
     if scope is Scope.NONE:
         raise Bypass(_UNKNOWN_VIEW)
@@ -79,7 +80,7 @@ def look_up(
         raise Bypass(_PENDING)
     if not state.is_in_transaction():
         # Outside a transaction the scope is the shared one.
-        nonces, hit = _read_shared(connection, key, tables)
+        nonces, hit = _read_shared(connection, key, plan)
         if hit is not None:
             return None, hit
         return Target(key, (), nonces, (), None, state.changes), None
@@ -91,7 +92,7 @@ def look_up(
     own_nonces: tuple[str, ...] | None = None
     hit = None
     if scope is Scope.SHARED:
-        own_nonces, hit = _read_shared(connection, key, tables)
+        own_nonces, hit = _read_shared(connection, key, plan)
         if has_written:
             hit = None
     elif scope is Scope.SNAPSHOT and SCHEMA not in tables:
@@ -99,18 +100,16 @@ def look_up(
     if hit is None and (stored := overlay.get(key, own_nonces, private)) is not None:
         hit = Hit(unpack(stored.payload), Outcome.TRANSACTION_HIT, stored, len(stored.payload))
     if hit is None and scope is Scope.SNAPSHOT and own_nonces is not None and not has_written:
-        keys, pins = version_keys(connection.alias, tables), own_nonces
-        hit = _with_cache(lambda store: _find_pinned(store, keys, pins, key, tables))
+        pins = own_nonces
+        hit = _with_cache(lambda store: _find_pinned(store, pins, key, plan))
     if hit is not None:
         return None, hit
     return Target(key, names, own_nonces, private, overlay.levels[-1], state.changes), None
 
 
-def _read_shared(
-    connection: Any, key: str, tables: frozenset[str]
-) -> tuple[tuple[str, ...], Hit | None]:
+def _read_shared(connection: Any, key: str, plan: Plan) -> tuple[tuple[str, ...], Hit | None]:
     """Return the versions in force and the result stored under them."""
-    keys = version_keys(connection.alias, tables)
+    keys, tables = plan.version_keys, plan.tables
     opened = open_store(cachalot_settings.CACHALOT_CACHE)
     if opened is None:
         raise Bypass(_NO_CACHE)
@@ -118,7 +117,7 @@ def _read_shared(
     if not guard.is_usable(store):
         raise Bypass(_NO_CACHE)
     try:
-        nonces, hit = _find(store, keys, key, tables)
+        nonces, hit = _find(store, key, plan)
     except MissingVersions as error:
         raise Bypass(_NO_CACHE) from error
     except Exception as error:
@@ -135,12 +134,11 @@ def _read_shared(
     return nonces, hit
 
 
-def _find(
-    store: Store, keys: tuple[str, ...], key: str, tables: frozenset[str]
-) -> tuple[tuple[str, ...] | None, Hit | None]:
+def _find(store: Store, key: str, plan: Plan) -> tuple[tuple[str, ...] | None, Hit | None]:
     """Return the versions in force, and the result from this process or from the shared cache."""
+    keys = plan.version_keys
     max_staleness = cachalot_settings.CACHALOT_MAX_STALENESS
-    local = _local(key, tables)
+    local = _local(key, plan.timeout)
     if local is not None:
         if max_staleness and recent_versions.confirm(keys, local.nonces, max_staleness):
             return local.nonces, Hit(local.copy(), Outcome.LOCAL_HIT, local.stored, local.size)
@@ -179,33 +177,30 @@ def _unpacked(key: str, nonces: tuple[str, ...], stored: Stored) -> Hit | None:
     return Hit(rows, Outcome.HIT, stored, len(stored.payload))
 
 
-def _local(key: str, tables: frozenset[str]) -> Result | None:
+def _local(key: str, timeout: float | None) -> Result | None:
     """Return what this process keeps, unless its time is over."""
     local = local_tier.get(key) if cachalot_settings.CACHALOT_LOCAL_SIZE else None
     if local is None:
         return None
-    timeout = timeout_of(tables)
     if timeout is None or 0 <= wall_time() - local.stored.stored_at < timeout:
         return local
     local_tier.discard(key)
     return None
 
 
-def _find_pinned(
-    store: Store, keys: tuple[str, ...], pins: tuple[str, ...], key: str, tables: frozenset[str]
-) -> Hit | None:
+def _find_pinned(store: Store, pins: tuple[str, ...], key: str, plan: Plan) -> Hit | None:
     """Return the result stored under the versions of the transaction's snapshot.
 
     They must be in force still when the result is at hand: what a slow reader stores under them
     later may be newer than they are.
     """
-    local = _local(key, tables)
+    local = _local(key, plan.timeout)
     stored = None
     if local is None or local.nonces != pins:
         local, stored = None, store.entry(key, pins)
         if stored is None:
             return None
-    if not store.are_in_force(keys, pins):
+    if not store.are_in_force(plan.version_keys, pins):
         return None
     if local is not None:
         return Hit(local.copy(), Outcome.LOCAL_HIT, local.stored, local.size)

@@ -15,7 +15,7 @@ from cachalot.core.catalogue import SCHEMA
 from cachalot.core.compiled import CompiledQuery, compile_query
 from cachalot.core.connection import state_of, why_not_used
 from cachalot.core.events import Outcome
-from cachalot.core.keys import key_of_statement
+from cachalot.core.keys import key_with
 from cachalot.core.lookup import Bypass, Hit, Target, look_up
 from cachalot.core.refusal import UncachableQuery
 from cachalot.core.storing import Unstorable, store, stream
@@ -63,7 +63,7 @@ def read(
         key = key_of(compiler, query)
         if result_type == SINGLE:
             key += _SINGLE_SUFFIX
-        target, hit = look_up(state_of(connection), connection, key, query.tables)
+        target, hit = look_up(state_of(connection), connection, key, query.plan)
         if hit is not None and not events.listeners:
             return _as_asked(hit.rows, result_type, chunked_fetch)
     except UncachableQuery as error:
@@ -97,7 +97,7 @@ def key_of(compiler: Any, query: CompiledQuery) -> str:
             return cachalot_settings.query_key_generator()(compiler)
         finally:
             del compiler.as_sql
-    return key_of_statement(compiler.connection, query.sql, query.params)
+    return key_with(query.plan.digest, query.params)
 
 
 class _Reading:

@@ -120,12 +120,14 @@ class Store:
 
     def current(self, version_keys: Sequence[str]) -> tuple[str, ...] | None:
         """Return the nonces now valid, None while a writer is at work on one of them."""
-        if len(version_keys) == 1:
-            # Costs half of get_many() with one key, where that is a loop over get().
-            (key,) = version_keys
-            version = self.cache.get(key)
-            return self._nonces(version_keys, {} if version is None else {key: version})
-        return self._nonces(version_keys, self.cache.get_many(version_keys))
+        if len(version_keys) > 1:
+            return self._nonces(version_keys, self.cache.get_many(version_keys))
+        # Half the time of get_many() with one key, where that is a loop over get().
+        (key,) = version_keys
+        version = self.cache.get(key)
+        if _is_version(version):
+            return None if version[1] is None else (version[1],)
+        return self._nonces(version_keys, {} if version is None else {key: version})
 
     def _nonces(self, version_keys: Sequence[str], found: dict[str, Any]) -> tuple[str, ...] | None:
         if len(found) < len(version_keys):
@@ -242,7 +244,7 @@ class Store:
     ) -> None:
         try:
             with self._exclusively():
-                if len(versions) == 1 and _set_raises(type(self.cache)):
+                if len(versions) == 1 and _set_raises(type(self.cache).set):
                     # On Redis a set_many() is a transaction of several commands.
                     ((key, version),) = versions.items()
                     self.cache.set(key, version, timeout)
@@ -304,9 +306,9 @@ _RAISING = {
 
 
 @cache
-def _set_raises(backend: type[BaseCache]) -> bool:
-    """Whether ``set()`` is known to raise where it fails. A subclass's own may do anything."""
-    return f"{backend.set.__module__}.{backend.set.__qualname__}" in _RAISING
+def _set_raises(method: Callable[..., object]) -> bool:
+    """Whether this ``set()`` is known to raise where it fails. A subclass's own may do anything."""
+    return f"{method.__module__}.{method.__qualname__}" in _RAISING
 
 
 def _drops_calls(cache: BaseCache) -> bool:
@@ -319,12 +321,13 @@ def _drops_calls(cache: BaseCache) -> bool:
     return bool(getattr(client, "_failed_clients", None) or getattr(client, "_dead_clients", None))
 
 
-def _is_version(value: object) -> bool:
+def _is_version(value: Any) -> bool:
+    # Serializers other than pickle may know no tuples.
     return (
-        isinstance(value, (tuple, list))
+        (type(value) is tuple or type(value) is list)
         and len(value) == 2
-        and isinstance(value[0], float)
-        and (value[1] is None or isinstance(value[1], str))
+        and type(value[0]) is float
+        and (type(value[1]) is str or value[1] is None)
     )
 
 
