@@ -89,6 +89,11 @@ def _problem_of_redis(cache: Any) -> str | None:
             f"refuses every write once it is full, because its maxmemory-policy {policy!r} evicts "
             "only what expires, and results never do"
         )
+    if policy == "volatile-ttl":
+        return (
+            f"evicts what expires first, by its maxmemory-policy {policy!r}, and so the marks of "
+            "writers at work before any result"
+        )
     return None
 
 

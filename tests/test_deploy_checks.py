@@ -107,6 +107,10 @@ class DeployCheckTests(SimpleTestCase):
         self.assertReportsRedis("'volatile-lru' evicts only what expires", memory)
         self.assertReportsRedis(None, memory, CACHALOT_TIMEOUT=60)
 
+    def test_redis_that_evicts_marks_of_writers_first(self) -> None:
+        memory = {"maxmemory": 10**9, "maxmemory_policy": "volatile-ttl"}
+        self.assertReportsRedis("evicts what expires first", memory, CACHALOT_TIMEOUT=60)
+
     def test_redis_that_evicts(self) -> None:
         for policy in ("allkeys-lru", "allkeys-lfu", "allkeys-random"):
             self.assertReportsRedis(None, {"maxmemory": 10**9, "maxmemory_policy": policy})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 from unittest import mock
 
@@ -52,6 +53,21 @@ class RawWriteTests(CacheTestCase):
         self.assertEqual(count_queries(names), (["A"], 0))
         Author.objects.create(name="C")
         self.assertEqual(names(), ["B", "C"])
+
+    @override_settings(CACHALOT_INVALIDATE_RAW=False)
+    def test_bulk_methods_of_drivers_with_raw_invalidation_switched_off(self) -> None:
+        names()
+        with connection.cursor() as cursor:
+            if hasattr(cursor, "copy_from"):  # psycopg2
+                cursor.copy_from(StringIO("B\n"), "library_author", columns=["name"])
+            elif hasattr(cursor, "copy"):  # psycopg
+                with cursor.copy("COPY library_author (name) FROM STDIN") as copy:
+                    copy.write_row(["B"])
+            elif hasattr(cursor, "executescript"):
+                cursor.executescript("INSERT INTO library_author (name) VALUES ('B')")
+            else:
+                self.skipTest("mysqlclient has none")
+        self.assertEqual(count_queries(names), (["A"], 0))
 
     def test_unknown_tables_are_tables_like_any_other(self) -> None:
         run("CREATE TABLE legacy (id integer)")

@@ -140,6 +140,8 @@ def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[...
     if name == "copy_from":  # psycopg2, which names the table in place of a statement
 
         def copy_from(file: Any, table: str, *args: Any, **kwargs: Any) -> T:
+            if not cachalot_settings.CACHALOT_INVALIDATE_RAW:
+                return method(file, table, *args, **kwargs)
             with writing(connection, (canonical(table),)):
                 return method(file, table, *args, **kwargs)
 
