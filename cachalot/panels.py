@@ -15,6 +15,7 @@ from django.apps import apps
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.templatetags.static import static
 from django.utils.safestring import mark_safe
 from django.utils.timesince import timesince
 from django.utils.timezone import localtime
@@ -65,7 +66,7 @@ class CachalotPanel(Panel):
     def nav_subtitle(self) -> str:
         """Count the tables shown, and what became of the queries."""
         stats = self.get_stats()  # type: ignore[no-untyped-call]
-        parts = [_counted(len(stats.get("invalidations", ())), "table", "tables") + " invalidated"]
+        parts = [_counted(len(stats.get("invalidations", ())), "table", "tables") + " known"]
         if databases := stats.get("databases"):
             hits, misses, not_cached = (
                 sum(figures[name] for figures in databases)
@@ -76,10 +77,18 @@ class CachalotPanel(Panel):
         return ", ".join(parts)
 
     @property
+    def scripts(self) -> list[str]:
+        """Have the last invalidations sorted by a click on a column's head."""
+        return [static("cachalot/panel.js")]
+
+    @property
     def content(self) -> str:
         """Render the panel. Statements are laid out only here: most panels are never opened."""
         stats = self.get_stats()  # type: ignore[no-untyped-call]
-        queries = [{**query, "markup": _markup(query["sql"])} for query in stats.get("queries", ())]
+        queries = [
+            {**query, "markup": _markup(query["sql"]), "reasons": _reasons(query["reads"])}
+            for query in stats.get("queries", ())
+        ]
         return render_to_string(self.template, {**stats, "queries": queries})
 
     def generate_stats(self, request: HttpRequest, response: HttpResponse) -> None:
@@ -105,6 +114,11 @@ def _markup(sql: str) -> str:
     # Escaped by the toolbar, as for its own panel of SQL queries.
     markup: str = reformat_sql(sql, with_toggle=True)  # type: ignore[no-untyped-call]
     return mark_safe(markup)
+
+
+def _reasons(reads: list[dict[str, Any]]) -> list[str]:
+    """Return each reason why a read was no hit once, in the order of the reads."""
+    return list(dict.fromkeys(read["reason"] for read in reads if read["reason"]))
 
 
 def _counted(number: int, singular: str, plural: str) -> str:

@@ -92,7 +92,7 @@ class LookTestCase(ToolbarTestCase):
 class PageTests(LookTestCase):
     def test_nothing_is_known_at_first(self) -> None:
         toolbar, panel = self.look("/empty/")
-        self.assertIn("Cachalot 0 tables invalidated", toolbar)
+        self.assertIn("Cachalot 0 tables known", toolbar)
         self.assertEqual(panel, "The cache default knows of no table yet.")
 
     def test_looking_adds_nothing(self) -> None:
@@ -103,7 +103,7 @@ class PageTests(LookTestCase):
     def test_a_write_shows(self) -> None:
         Book.objects.create(title="Moby Dick")
         toolbar, panel = self.look("/empty/")
-        self.assertIn("Cachalot 1 table invalidated", toolbar)
+        self.assertIn("Cachalot 1 table known", toolbar)
         self.assertRegex(panel, r"\d\.\d s ago default, mirror library.Book library_book$")
 
     def test_a_table_counts_from_its_first_read(self) -> None:
@@ -130,7 +130,7 @@ class PageTests(LookTestCase):
         with override_settings(CACHES={**settings.CACHES, "broken": broken}):
             with override_settings(CACHALOT_CACHE="broken"):
                 toolbar, panel = self.look("/empty/")
-        self.assertIn("Cachalot 0 tables invalidated", toolbar)
+        self.assertIn("Cachalot 0 tables known", toolbar)
         self.assertEqual(
             panel, "The cache broken does not answer: ConnectionError: no <route> to host"
         )
@@ -144,7 +144,7 @@ class PageTests(LookTestCase):
     async def test_it_works_under_asgi(self) -> None:
         invalidate(Book, db_alias="default")
         response = await self.async_client.get("/empty/")
-        self.assertIn("Cachalot 1 table invalidated", text_of(response.content.decode()))
+        self.assertIn("Cachalot 1 table known", text_of(response.content.decode()))
 
 
 class RequestTests(LookTestCase):
@@ -152,7 +152,7 @@ class RequestTests(LookTestCase):
 
     def test_figures_by_database(self) -> None:
         toolbar, panel = self.look("/busy/")
-        self.assertIn(" invalidated, 2 hits, 2 misses, 1 not cached", toolbar)
+        self.assertIn(" known, 2 hits, 2 misses, 1 not cached", toolbar)
         figures = r"(\d+) (\d+) (\d+) ([\d.]+) ms (-?[\d.]+) ms"
         found = re.search(rf"Time saved default {figures} other {figures} Queries", panel)
         assert found is not None, panel
@@ -258,7 +258,7 @@ class RequestTests(LookTestCase):
         await sync_to_async(Book.objects.create)(title="Moby Dick")
         for result in ("0 hits, 1 miss", "1 hit, 0 misses"):
             response = await self.async_client.get("/async/")
-            self.assertIn(f"invalidated, {result}", text_of(response.content.decode()))
+            self.assertIn(f"known, {result}", text_of(response.content.decode()))
         self.assertEqual(events.listeners, ())
 
 
@@ -290,7 +290,7 @@ class CheckboxTests(LookTestCase):
         page = self.browser("off").get("/books/").content.decode()
         (box,) = re.findall(r"<input[^>]*djdtCachalotPanel[^>]*>", page)
         self.assertNotIn("checked", box)
-        self.assertNotIn("tables invalidated", text_of(page))
+        self.assertNotIn("tables known", text_of(page))
         page = self.client.get("/books/").content.decode()
         (box,) = re.findall(r"<input[^>]*djdtCachalotPanel[^>]*>", page)
         self.assertIn("checked", box)

@@ -1,8 +1,10 @@
 """Route the pages of the library."""
 
+from importlib.util import find_spec
+
 from django.urls import path
 
-from library import views
+from library import operations, views
 
 app_name = "library"
 
@@ -20,4 +22,15 @@ urlpatterns = [
     path("statistics/", views.statistics, name="statistics"),
     path("catalogue/", views.catalogue, name="catalogue"),
     path("reading-room/", views.reading_room, name="reading_room"),
+    path("surprise/", views.surprise, name="surprise"),
+    path("desk/", views.Desk.as_view(), name="desk"),
+    path("desk/<int:pk>/", views.take_back, name="take_back"),
+    path("books/<int:pk>/availability.json", views.availability, name="availability"),
+    path("totals.json", views.totals, name="totals"),
+    path("numbers.json", operations.numbers, name="numbers"),
 ]
+
+if find_spec("prometheus_client"):
+    from library.metrics import metrics
+
+    urlpatterns.append(path("metrics", metrics, name="metrics"))

@@ -21,11 +21,13 @@ from django.db.models import (
     Window,
 )
 from django.db.models.functions import Rank, TruncMonth
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.generic import DetailView, ListView
+from django.views.decorators.http import require_POST
+from django.views.generic import DetailView, ListView, View
 
+from cachalot.api import cachalot_disabled, cachalot_enabled
 from library.models import Author, Book, Borrowing, Review, Tag
 
 
@@ -213,3 +215,42 @@ def reading_room(request: HttpRequest) -> HttpResponse:
         "best_reviews": Review.objects.filter(rating=5)[:20],
     }
     return render(request, "library/reading_room.html", context, using="jinja2")
+
+
+def surprise(request: HttpRequest) -> HttpResponse:
+    """Lead to a book taken by chance: a query that is never cached."""
+    book = Book.objects.order_by("?").first()
+    return redirect(book or "library:index")
+
+
+@cachalot_disabled
+class Desk(View):
+    """Show what is out, as the database has it now, to whoever stands at the desk."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        out = Borrowing.objects.filter(returned_on=None)
+        # Rendered here: a ListView would be rendered, and ask the database, after the block.
+        context = {"number": out.count(), "borrowings": out.select_related("book")[:20]}
+        return render(request, "library/desk.html", context)
+
+
+@require_POST
+def take_back(request: HttpRequest, pk: int) -> HttpResponse:
+    """Note that a book has come back."""
+    borrowing = get_object_or_404(Borrowing, pk=pk, returned_on=None)
+    borrowing.returned_on = timezone.localdate()
+    borrowing.save(update_fields=["returned_on"])
+    return redirect("library:desk")
+
+
+@cachalot_disabled
+def availability(request: HttpRequest, pk: int) -> JsonResponse:
+    """Tell whether a book is on the shelf, always from the database."""
+    return JsonResponse({"on_shelf": not get_object_or_404(Book, pk=pk).is_out()})
+
+
+@cachalot_enabled
+def totals(request: HttpRequest) -> JsonResponse:
+    """Tell the sizes of the library, cached even where ``CACHALOT_ENABLED`` is False."""
+    models = (Author, Book, Borrowing, Review, Tag)
+    return JsonResponse({model._meta.model_name: model.objects.count() for model in models})

@@ -1,7 +1,7 @@
 """Configure the example site.
 
 Environment variables: ``DATABASE_URL`` and ``CACHE_URL`` (see ``site_example.environment``),
-and ``DEBUG``, which is on unless it is ``0``.
+``DEBUG`` and ``CACHALOT_ENABLED``, which are on unless they are ``0``, and ``LOG_LEVEL``.
 """
 
 import os
@@ -13,8 +13,9 @@ from site_example.environment import cache_from_url, database_from_url
 
 EXAMPLE_DIR = Path(__file__).resolve().parent.parent
 
-# The demo measures, so it runs as a site in production would.
-DEBUG = os.environ.get("DEBUG", "1") != "0" and sys.argv[1:2] != ["demo"]
+# The demo measures, so it runs as a site in production would, and counts nothing.
+IS_DEMO = sys.argv[1:2] == ["demo"]
+DEBUG = os.environ.get("DEBUG", "1") != "0" and not IS_DEMO
 SECRET_KEY = "for-this-example-on-your-own-machine-only-never-on-a-public-site"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 INTERNAL_IPS = ["127.0.0.1", "::1"]
@@ -46,6 +47,14 @@ if DEBUG and find_spec("debug_toolbar"):
     INSTALLED_APPS.append("debug_toolbar")
     MIDDLEWARE.insert(0, "debug_toolbar.middleware.DebugToolbarMiddleware")
     DEBUG_TOOLBAR_PANELS = [*PANELS_DEFAULTS, "cachalot.panels.CachalotPanel"]
+    DEBUG_TOOLBAR_CONFIG = {
+        "DISABLE_PANELS": {
+            # Its stack trace of each call takes longer than a hit. It can be ticked.
+            "debug_toolbar.panels.cache.CachePanel",
+            "debug_toolbar.panels.profiling.ProfilingPanel",
+            "debug_toolbar.panels.redirects.RedirectsPanel",
+        }
+    }
 
 ROOT_URLCONF = "site_example.urls"
 WSGI_APPLICATION = "site_example.wsgi.application"
@@ -90,6 +99,22 @@ CACHES = {
     "default": cache_from_url(CACHE_URL, "library"),
     # Django's {% cache %} prefers this alias when there is one.
     "template_fragments": cache_from_url(CACHE_URL, "library-fragments"),
+}
+
+# Off, only the views with @cachalot_enabled are cached.
+CACHALOT_ENABLED = os.environ.get("CACHALOT_ENABLED", "1") != "0"
+CACHALOT_STATS = not IS_DEMO
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    # DEBUG tells of each query that was not cached, and of each invalidation.
+    "loggers": {
+        name: {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "WARNING")}
+        for name in ("cachalot", "library")
+    },
 }
 
 LANGUAGE_CODE = "en"
