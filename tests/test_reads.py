@@ -134,6 +134,14 @@ class ReadTests(CacheTestCase):
             _, queries = count_queries(read)
             self.assertEqual(queries, 0)
 
+    def test_a_query_without_tables_is_a_read_like_others(self) -> None:
+        """As ``full_clean()`` runs for a ``CheckConstraint``."""
+        for _ in range(4):
+            self.assertIs(Q(pages__gte=0).check({"pages": 5}), True)
+            self.assertIs(Q(pages__gte=0).check({"pages": -5}), False)
+        self.assertHits(lambda: Q(pages__gte=0).check({"pages": 5}))
+        self.assertCached(lambda: list(Book.objects.values_list("title", flat=True)))
+
     def test_an_iterator_is_lazy(self) -> None:
         Book.objects.bulk_create(Book(title=f"Volume {n}") for n in range(50))
         iterator = iter(Book.objects.order_by("pk").iterator(chunk_size=10))

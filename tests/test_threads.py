@@ -1,17 +1,20 @@
-"""Threads that share one connection, as ``LiveServerTestCase`` has on SQLite in memory."""
+"""Threads that share one connection, or what the process remembers."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from unittest import mock
 
 import pytest
 from django.db import connection, connections, transaction
+from django.test import override_settings
 
+from cachalot.core import catalogue, keys
 from cachalot.core.connection import state_of
 from tests.library.models import Author, Tag
-from tests.support import CacheTestCase, close_caches
+from tests.support import CacheTestCase, close_caches, in_thread
 
 
 def names() -> list[str]:
@@ -20,6 +23,8 @@ def names() -> list[str]:
 
 @pytest.mark.skipif("connection.vendor != 'sqlite'", reason="its connections can be shared")
 class SharedConnectionTests(CacheTestCase):
+    """As ``LiveServerTestCase`` has them on SQLite in memory."""
+
     def setUp(self) -> None:
         Author.objects.create(name="A")
         connection.inc_thread_sharing()
@@ -110,3 +115,46 @@ class SharedConnectionTests(CacheTestCase):
     def test_reads_are_shared(self) -> None:
         names()
         self.run_in_thread_sharing(lambda: self.assertHits(names))
+
+
+class ForgettingTests(CacheTestCase):
+    """What one thread forgets, another one may just be deriving something from."""
+
+    def setUp(self) -> None:
+        Author.objects.create(name="A")
+        self.addCleanup(catalogue.forget)
+
+    def test_a_plan_that_was_being_made_when_a_setting_changed(self) -> None:
+        def change_setting(*args: object) -> object:
+            mock.patch.stopall()
+            in_thread(self.exclude_authors)
+            return keys.digest_before_params(*args)
+
+        self.addCleanup(lambda: self.excluding.disable())
+        # The last step of a plan: why it is refused has been decided.
+        mock.patch("cachalot.core.compiled.digest_before_params", change_setting).start()
+        self.addCleanup(mock.patch.stopall)
+        names()
+        self.assertNeverCached(names)
+
+    def exclude_authors(self) -> None:
+        self.excluding = override_settings(CACHALOT_UNCACHABLE_TABLES=["library_author"])
+        self.excluding.enable()
+
+    def test_a_catalogue_that_was_being_read_when_the_schema_changed(self) -> None:
+        catalogue.forget()
+        read = catalogue._read
+        new = read(connection)
+        old = replace(new, functions=frozenset({"gone"}))
+
+        def change_schema(connection: object) -> object:
+            mock.patch.stopall()
+            # As another thread does that learns of the change.
+            catalogue.forget()
+            catalogue.catalogue_of(connection)
+            return old
+
+        mock.patch.object(catalogue, "_read", change_schema).start()
+        self.addCleanup(mock.patch.stopall)
+        catalogue.catalogue_of(connection)
+        self.assertEqual(catalogue.catalogue_of(connection), new)

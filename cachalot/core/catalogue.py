@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,8 +51,9 @@ Key = tuple[str, str, bytes]
 
 _catalogues: dict[Key, Catalogue] = {}
 _MAX_CATALOGUES = 100
-#: Grows when a catalogue is forgotten: what was derived from one before is out of date.
+#: Grows when something was forgotten: what was derived from it before is out of date.
 epoch = 0
+_lock = threading.Lock()
 #: Stands for one that has not been read.
 UNREAD = Catalogue()
 # The version of ``SCHEMA`` that was in force before the catalogue was read.
@@ -72,14 +75,18 @@ def catalogue_of(connection: BaseDatabaseWrapper) -> Catalogue:
     key = key_of(connection)
     catalogue = _catalogues.get(key)
     if catalogue is None:
+        if len(_catalogues) >= _MAX_CATALOGUES:
+            forget()
+        began_in = epoch
         try:
             catalogue = _read(connection)
         except (NotSupportedError, ProgrammingError) as error:
             logger.warning("The views of %r are not known: %s", connection.alias, error)
             catalogue = Catalogue()
-        if len(_catalogues) >= _MAX_CATALOGUES:
-            forget()
-        _catalogues[key] = catalogue
+        with _lock:
+            # What was forgotten meanwhile may be what was just read.
+            if epoch == began_in:
+                catalogue = _catalogues.setdefault(key, catalogue)
     return catalogue
 
 
@@ -97,7 +104,8 @@ def follow(connection: BaseDatabaseWrapper, nonce: str) -> bool:
     key = key_of(connection)
     if _nonces.get(key) == nonce:
         return True
-    compiled_with = _pop(key)
+    compiled_with = _catalogues.pop(key, None)
+    outdate()
     is_right = catalogue_of(connection) == compiled_with
     _nonces[key] = nonce
     return is_right
@@ -108,12 +116,22 @@ def forget(db_alias: str | None = None) -> None:
     for key in list(_catalogues):
         if db_alias is None or key[0] == db_alias:
             _nonces.pop(key, None)
-            _pop(key)
+            _catalogues.pop(key, None)
+    outdate()
 
 
-def _pop(key: Key) -> Catalogue | None:
+def outdate() -> None:
+    """Let nothing count any more that was derived so far from what has just been forgotten."""
     global epoch
-    known = _catalogues.pop(key, None)
-    # Now, not before: whoever sees the new epoch must not find the old catalogue.
-    epoch += 1
-    return known
+    with _lock:
+        epoch += 1
+
+
+def _renew_lock() -> None:
+    """Have a lock of its own: in a forked process nobody would release the one it was given."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

@@ -91,7 +91,8 @@ class CompiledQuery(NamedTuple):
         return self.plan.tables
 
 
-# Equal text means equal tables, so what was found for a text is found again without looking.
+# Equal text means equal tables, so what was found for a text is found again without looking. To
+# look each time would take about as long again as to compile.
 _analyses: dict[tuple[str, str], Analysis] = {}
 _plans: dict[tuple[bytes, str], Plan] = {}
 _MAX_REMEMBERED = 4096
@@ -207,6 +208,8 @@ def forget() -> None:
     """Clear what was derived from models and settings."""
     _analyses.clear()
     _plans.clear()
+    # Another thread may be about to keep a plan that it has made of the old ones.
+    catalogue.outdate()
 
 
 forget_on_change(forget)

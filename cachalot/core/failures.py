@@ -247,12 +247,9 @@ def open_store(cache_alias: str) -> tuple[Store, Guard] | None:
     except Exception as error:
         guard.failed(error)
         return None
-    try:
-        store: Store | None = cache._cachalot_store  # type: ignore[attr-defined]
-    except AttributeError:
-        store = None if isinstance(cache, DatabaseCache) else Store(cache)
-        cache._cachalot_store = store  # type: ignore[attr-defined]
-    return None if store is None else (store, guard)
+    if isinstance(cache, DatabaseCache):
+        return None
+    return Store(cache), guard
 
 
 def settle_before_exit() -> None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.files import locks
 
@@ -120,7 +121,7 @@ class Store:
 
     def current(self, version_keys: Sequence[str]) -> tuple[str, ...] | None:
         """Return the nonces now valid, None while a writer is at work on one of them."""
-        if len(version_keys) > 1:
+        if len(version_keys) != 1:
             return self._nonces(version_keys, self.cache.get_many(version_keys))
         # Half the time of get_many() with one key, where that is a loop over get().
         (key,) = version_keys
@@ -143,6 +144,8 @@ class Store:
 
     def _completed(self, version_keys: Sequence[str], found: dict[str, Any]) -> dict[str, Any]:
         """Return what is in force under each key, where ``found`` lacks some."""
+        if isinstance(self.cache, DummyCache):
+            raise MissingVersions("the cache keeps nothing")
         self._add_missing(version_keys, found)
         # What could be added was in force just now: it needs no second look.
         return found if len(found) == len(version_keys) else self._all(version_keys)
@@ -296,12 +299,12 @@ class Store:
                 locks.unlock(lock_file)
 
 
-# memcached's set() does not tell a failure, and its set_many() does.
+# memcached's set() does not tell a failure, and its set_many() does; with several servers, that of
+# django-redis may go on to another one.
 _RAISING = {
     "django.core.cache.backends.filebased.FileBasedCache.set",
     "django.core.cache.backends.locmem.LocMemCache.set",
     "django.core.cache.backends.redis.RedisCache.set",
-    "django_redis.cache.RedisCache.set",
 }
 
 
