@@ -1,0 +1,1 @@
+"""Code of a user of the package, which mypy reads and nothing runs."""
