@@ -1,4 +1,4 @@
-"""Tables of the results, as text that is also reStructuredText."""
+"""Tables of the results, as text that is also reStructuredText, below the title of a page."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class StackReport:
         self._statistic = statistic
 
     def __str__(self) -> str:
-        parts = [heading(STACKS[self._results.stack].title, "=")]
+        parts = [heading(STACKS[self._results.stack].title, "-")]
         for (group, phase), members in by_group_and_phase(self._entries).items():
-            parts += [heading(title_of(group, phase), "-"), self._timings(group, members, phase)]
+            parts += [heading(title_of(group, phase), "~"), self._timings(group, members, phase)]
         if targets := self._targets():
-            parts += [heading("What ours may take on top, and what it takes", "-"), targets]
+            parts += [heading("What ours may take on top, and what it takes", "~"), targets]
         return "\n\n".join(parts)
 
     def _time(self, entry: Entry, phase: str, contender: str) -> float | None:
