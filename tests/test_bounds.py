@@ -10,11 +10,15 @@ from functools import wraps
 from typing import Any
 from unittest import mock
 
+import pytest
+from django.conf import settings
 from django.core.cache import caches
 from django.db import connection, transaction
+from django.test import override_settings
 
 from cachalot.api import cachalot_disabled, get_last_invalidation, invalidate
 from cachalot.core.connection import state_of
+from cachalot.core.failures import open_store
 from cachalot.core.keys import version_keys
 from cachalot.core.overlay import _size
 from cachalot.core.recent import recent_versions
@@ -206,3 +210,26 @@ class BoundTests(CacheTestCase):
         with counted_calls() as calls:
             self.assertGreater(get_last_invalidation(*tables, db_alias="default"), first)
         self.assertEqual(calls, {"get_many": 1})
+
+
+@pytest.mark.skipif(CACHE != "redis", reason="of Django's Redis backend")
+class ClientTests(CacheTestCase):
+    def test_a_client_is_made_once(self) -> None:
+        import redis
+
+        Author.objects.count()
+        with mock.patch.object(redis.Redis, "__init__", side_effect=AssertionError("another")):
+            Author.objects.create(name="A")
+            self.assertEqual(self.assertCached(Author.objects.count), 1)
+
+    def test_one_for_each_server(self) -> None:
+        servers = "redis://127.0.0.1:6379/1;redis://127.0.0.1:6379/2"
+        with override_settings(
+            CACHES={"default": {**settings.CACHES["default"], "LOCATION": servers}}
+        ):
+            open_store("default")
+            get_client = caches["default"]._cache.get_client
+            for options, database in (({"write": True}, 1), ({"write": False}, 2)):
+                client = get_client(**options)
+                self.assertIs(get_client(**options), client)
+                self.assertEqual(client.connection_pool.connection_kwargs["db"], database)

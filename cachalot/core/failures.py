@@ -15,6 +15,7 @@ from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 
+from cachalot.core.clients import keep_clients
 from cachalot.core.store import PROBE_KEY, Store
 from cachalot.settings import cachalot_settings
 
@@ -244,6 +245,7 @@ def open_store(cache_alias: str) -> tuple[Store, Guard] | None:
     guard = guard_of(cache_alias)
     try:
         cache: BaseCache = caches[cache_alias]
+        keep_clients(cache)
     except Exception as error:
         guard.failed(error)
         return None
