@@ -72,7 +72,9 @@ def time_in_threads(
 
     Only all of them together are timed.
     """
-    barrier = threading.Barrier(threads + 1)
+    moments: list[tuple[float, float]] = []
+    # Noted before any thread goes on: one that waits for its turn would note it too late.
+    barrier = threading.Barrier(threads, lambda: moments.append((perf_counter(), process_time())))
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -89,21 +91,15 @@ def time_in_threads(
             close()
 
     started = [threading.Thread(target=run) for _ in range(threads)]
-    wall = cpu = 0.0
     with without_collector():
         for thread in started:
             thread.start()
-        try:
-            barrier.wait(60)
-            cpu, wall = process_time(), perf_counter()
-            barrier.wait(600)
-            wall, cpu = perf_counter() - wall, process_time() - cpu
-        except threading.BrokenBarrierError as error:
-            errors.append(error)
         for thread in started:
             thread.join()
     # A barrier that another thread broke is not the cause.
     errors.sort(key=lambda error: isinstance(error, threading.BrokenBarrierError))
     if errors:
         raise errors[0]
-    return Batch(wall, wall, cpu).per(number * threads)
+    (wall_began, cpu_began), (wall_ended, cpu_ended) = moments
+    wall = wall_ended - wall_began
+    return Batch(wall, wall, cpu_ended - cpu_began).per(number * threads)
