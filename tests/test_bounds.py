@@ -134,6 +134,7 @@ class BoundTests(CacheTestCase):
                 self.assertEqual(calls, expected)
             self.assertEqual(count_queries(lambda: len(Tag.objects.filter(pk__lt=0))), (0, 0))
 
+    @pytest.mark.usefixtures("local_tier_by_default")
     def test_a_read_asks_the_cache_no_more_than_it_must(self) -> None:
         author = Author.objects.create(name="A")
 
@@ -162,6 +163,7 @@ class BoundTests(CacheTestCase):
                 self.assertEqual(read(), ["A"])
                 self.assertEqual(calls, expected)
 
+    @pytest.mark.usefixtures("local_tier_by_default")
     def test_one_query_learns_for_the_others_what_was_written_elsewhere(self) -> None:
         reads = [lambda n=n: len(Author.objects.filter(pk__gt=n)) for n in range(3)]
         for read in reads * 2:
