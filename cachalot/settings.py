@@ -162,9 +162,7 @@ def is_cached_database(db_alias: str, engine: str, vendor: str) -> bool:
     """Whether ``CACHALOT_DATABASES`` lets this alias be cached."""
     aliases = cachalot_settings.CACHALOT_DATABASES
     if aliases == SUPPORTED_ONLY:
-        return (
-            engine in SUPPORTED_DATABASE_ENGINES
-            or bool(cachalot_settings.CACHALOT_USE_UNSUPPORTED_DATABASE)
-            or is_supported_engine(engine, vendor)
+        return is_supported_engine(engine, vendor) or bool(
+            cachalot_settings.CACHALOT_USE_UNSUPPORTED_DATABASE
         )
     return db_alias in aliases

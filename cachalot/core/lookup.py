@@ -142,7 +142,7 @@ def _find(store: Store, key: str, plan: Plan) -> tuple[tuple[str, ...] | None, H
     if local is not None:
         if max_staleness and recent_versions.confirm(keys, local.nonces, max_staleness):
             return local.nonces, Hit(local.copy(), Outcome.LOCAL_HIT, local.stored, local.size)
-        if not recent_versions.may_be_in_force(keys, local.nonces):
+        if not recent_versions.confirm(keys, local.nonces):
             # Asking for the versions alone first would cost a second round trip.
             local_tier.discard(key)
             local = None

@@ -6,6 +6,7 @@ result of the local tier need not be tried.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -24,20 +25,17 @@ class RecentVersions:
         #: Grows with every write of this process.
         self.generation = 0
 
-    def confirm(self, keys: Sequence[str], nonces: tuple[str, ...], max_age: float) -> bool:
-        """Whether ``nonces`` are what was read of ``keys`` within the last ``max_age`` seconds."""
+    def confirm(
+        self, keys: Sequence[str], nonces: tuple[str, ...], max_age: float = math.inf
+    ) -> bool:
+        """Whether ``nonces`` are the last that were read of ``keys``, and not written over here.
+
+        ``max_age`` is in seconds: what was read longer ago confirms nothing.
+        """
         oldest = self._time() - max_age
         for key, nonce in zip(keys, nonces, strict=True):
             known = self._read.get(key)
             if known is None or known[0] != nonce or known[1] < oldest:
-                return False
-        return True
-
-    def may_be_in_force(self, keys: Sequence[str], nonces: tuple[str, ...]) -> bool:
-        """Whether ``nonces`` are the last that were read of ``keys``, and not written over here."""
-        for key, nonce in zip(keys, nonces, strict=True):
-            known = self._read.get(key)
-            if known is None or known[0] != nonce:
                 return False
         return True
 
