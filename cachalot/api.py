@@ -10,15 +10,16 @@ from django.core.cache import InvalidCacheBackendError
 from django.db import connections, models
 from django.utils.connection import ConnectionDoesNotExist
 
-from cachalot.core import writes
-from cachalot.core.catalogue import SCHEMA
-from cachalot.core.connection import is_tracked, state_of
-from cachalot.core.failures import open_store
-from cachalot.core.keys import version_keys
-from cachalot.core.names import canonical
+from cachalot.core.cache.guard import open_store
+from cachalot.core.cache.store import MissingVersions
+from cachalot.core.cache.versions import clock
+from cachalot.core.connection.state import is_tracked, state_of
+from cachalot.core.schema.catalogue import SCHEMA
+from cachalot.core.schema.tables import aliases_of_database, known_tables
+from cachalot.core.schema.version_keys import version_keys
+from cachalot.core.sql.names import canonical
 from cachalot.core.statistics import get_stats
-from cachalot.core.store import MissingVersions, clock
-from cachalot.core.tables import aliases_of_database, known_tables
+from cachalot.core.writing import writes
 from cachalot.explanation import Explanation, explain
 from cachalot.settings import cachalot_settings
 from cachalot.switches import cachalot_disabled, cachalot_enabled

@@ -11,7 +11,8 @@ from django.db.models.signals import class_prepared, post_migrate
 
 from cachalot import checks, deploy_checks, settings
 from cachalot.api import invalidate_migrated
-from cachalot.core import failures, patches, statistics
+from cachalot.core import patches, statistics
+from cachalot.core.cache import guard as failures
 
 
 def _forget_models(sender: type, **kwargs: object) -> None:

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, models
 
-from cachalot.core.catalogue import SCHEMA
-from cachalot.core.compiled import CompiledQuery, compile_query
-from cachalot.core.connection import why_not_used
-from cachalot.core.failures import open_store
-from cachalot.core.names import canonical
-from cachalot.core.reads import key_of
-from cachalot.core.refusal import UncachableQuery
+from cachalot.core.cache.guard import open_store
+from cachalot.core.connection.state import why_not_used
+from cachalot.core.outcomes import UncachableQuery
+from cachalot.core.reading.compiled import CompiledQuery, compile_query
+from cachalot.core.reading.reads import key_of
+from cachalot.core.schema.catalogue import SCHEMA
+from cachalot.core.schema.tables import changed_with, display_name, known_tables
+from cachalot.core.schema.timeouts import timeout_of
+from cachalot.core.sql.names import canonical
 from cachalot.core.switch import is_enabled
-from cachalot.core.tables import changed_with, display_name, known_tables
-from cachalot.core.timeouts import timeout_of
 from cachalot.settings import cachalot_settings
 
 

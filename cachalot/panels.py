@@ -21,9 +21,9 @@ from django.utils.timesince import timesince
 from django.utils.timezone import localtime
 
 from cachalot.cache import cachalot_caches
-from cachalot.core.keys import version_keys
-from cachalot.core.names import canonical
-from cachalot.core.tables import aliases_of_database, known_tables
+from cachalot.core.schema.tables import aliases_of_database, known_tables
+from cachalot.core.schema.version_keys import version_keys
+from cachalot.core.sql.names import canonical
 from cachalot.recording import Recording
 from cachalot.settings import cachalot_settings
 from cachalot.switches import Switch, cachalot_disabled

@@ -15,7 +15,8 @@ from typing import Any
 from django.template import Node
 
 from cachalot.core import events
-from cachalot.core.events import Invalidation, Outcome, Read
+from cachalot.core.events import Invalidation, Read
+from cachalot.core.outcomes import Outcome
 
 # Per request: asgiref carries it into the thread that runs the ORM.
 _current: ContextVar[Recording | None] = ContextVar("cachalot_recording", default=None)

@@ -7,11 +7,12 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
 
-from cachalot.core.catalogue import SCHEMA
-from cachalot.core.compiled import compile_query
-from cachalot.core.keys import query_key, table_key
-from cachalot.core.refusal import UncachableQuery
-from cachalot.core.tables import display_name
+from cachalot.core.outcomes import UncachableQuery
+from cachalot.core.reading.compiled import compile_query
+from cachalot.core.reading.keys import query_key
+from cachalot.core.schema.catalogue import SCHEMA
+from cachalot.core.schema.tables import display_name
+from cachalot.core.schema.version_keys import table_key
 
 __all__ = ["UncachableQuery", "get_query_cache_key", "get_table_cache_key"]
 

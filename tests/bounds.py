@@ -26,7 +26,7 @@ READS, ROWS, TABLES = 100_000, 1_000_000, 10_000
 
 def many_reads(size: int) -> dict[str, Any]:
     """Read ``size`` distinct results in one transaction."""
-    from cachalot.core.connection import state_of
+    from cachalot.core.connection.state import state_of
     from tests.library.models import Author
 
     with transaction.atomic():

@@ -10,8 +10,8 @@ from django.contrib.contenttypes.management import create_contenttypes
 from django.core.cache import caches
 from django.db.models.signals import post_migrate
 
-from cachalot.core import failures
-from cachalot.core.local import local_tier
+from cachalot.core.cache import guard as failures
+from cachalot.core.cache.local import local_tier
 from cachalot.settings import DEFAULTS
 
 

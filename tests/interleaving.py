@@ -23,7 +23,7 @@ import django
 from django.db import connections, transaction
 from django.db.models.sql import compiler
 
-from cachalot.core.store import Store
+from cachalot.core.cache.store import Store
 from tests.support import close_connections
 
 P = TypeVar("P")

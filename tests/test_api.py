@@ -20,7 +20,7 @@ from cachalot.api import (
     invalidate,
 )
 from cachalot.cache import cachalot_caches
-from cachalot.core.store import Clock
+from cachalot.core.cache.versions import Clock
 from cachalot.signals import post_invalidation
 from tests.library.models import Author, Book, Novel, Review, Tag
 from tests.support import CacheTestCase, close_connections, count_queries, in_thread
@@ -32,7 +32,7 @@ def names() -> list[str]:
 
 def change_behind_our_back(name: str) -> None:
     """Write as a program outside Django would."""
-    with mock.patch("cachalot.core.writes.is_tracked", return_value=False):
+    with mock.patch("cachalot.core.writing.writes.is_tracked", return_value=False):
         Author.objects.update(name=name)
 
 

@@ -152,7 +152,7 @@ class ChangedSettingsTests(CacheTestCase):
 
         def write_tags() -> None:
             # As if a trigger had written library_book.
-            with mock.patch("cachalot.core.writes.is_tracked", return_value=False):
+            with mock.patch("cachalot.core.writing.writes.is_tracked", return_value=False):
                 rename()
             Tag.objects.create(name="whales")
 

@@ -15,10 +15,13 @@ from django.db.models.functions import Now
 from django.test import override_settings
 
 from cachalot.api import cachalot_disabled, invalidate
-from cachalot.core import events, storing
-from cachalot.core.connection import Scope, State
-from cachalot.core.events import Invalidation, Outcome, Read
-from cachalot.core.local import local_tier
+from cachalot.core import events
+from cachalot.core.cache.local import local_tier
+from cachalot.core.connection.state import State
+from cachalot.core.connection.visibility import Scope
+from cachalot.core.events import Invalidation, Read
+from cachalot.core.outcomes import Outcome
+from cachalot.core.reading import results as storing
 from tests.library.models import Author, Book
 from tests.support import CacheTestCase, count_queries
 
@@ -108,7 +111,7 @@ class OutcomeTests(EventTestCase):
 
     def test_age_is_counted_from_storing(self) -> None:
         titles()
-        with mock.patch("cachalot.core.reads.time", return_value=time.time() + 3600):
+        with mock.patch("cachalot.core.reading.reads.time", return_value=time.time() + 3600):
             event = self.read()
         assert event.age is not None
         self.assertTrue(3600 <= event.age < 7200, event.age)
@@ -206,7 +209,7 @@ class RefusalTests(EventTestCase):
         catalogue = mock.Mock(untransactional=frozenset({"library_book"}))
         with (
             mock.patch.object(State, "scope", return_value=Scope.SNAPSHOT),
-            mock.patch("cachalot.core.lookup.catalogue_of", return_value=catalogue),
+            mock.patch("cachalot.core.reading.lookup.catalogue_of", return_value=catalogue),
         ):
             self.assertTold(
                 Outcome.BYPASSED,

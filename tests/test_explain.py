@@ -11,7 +11,7 @@ from django.db import connections, models
 from django.test import override_settings
 
 from cachalot.api import Explanation, cachalot_disabled, explain
-from cachalot.core.local import local_tier
+from cachalot.core.cache.local import local_tier
 from tests.library.models import Author, Book, Tag
 from tests.support import CacheTestCase, count_queries
 

@@ -17,7 +17,7 @@ from django.test import AsyncRequestFactory, RequestFactory, override_settings
 
 from cachalot.api import Explanation, get_stats
 from cachalot.core import events
-from cachalot.core.events import Outcome
+from cachalot.core.outcomes import Outcome
 from cachalot.core.statistics import statistics
 from cachalot.deploy_checks import MESSAGES
 from tests.library.models import Book

@@ -23,7 +23,8 @@ from django.utils.dateparse import parse_datetime
 
 from cachalot.api import invalidate
 from cachalot.core import events
-from cachalot.core.events import Outcome, Read
+from cachalot.core.events import Read
+from cachalot.core.outcomes import Outcome
 from cachalot.recording import Recording, place_of
 from tests.library.models import Author, Book, OddlyNamed, Tag
 from tests.support import CacheTestCase, count_queries, in_thread

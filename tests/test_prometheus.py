@@ -6,7 +6,7 @@ import pytest
 from django.test import override_settings
 
 from cachalot.api import cachalot_disabled, invalidate
-from cachalot.core.local import local_tier
+from cachalot.core.cache.local import local_tier
 from cachalot.core.statistics import statistics
 from tests.library.models import Book
 from tests.support import CacheTestCase

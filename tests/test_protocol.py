@@ -10,9 +10,10 @@ from django.core.cache import caches
 from django.db import connections, transaction
 from django.test import override_settings
 
-from cachalot.core.keys import version_keys
-from cachalot.core.overlay import Overlay
-from cachalot.core.store import PENDING_TIMEOUT, Store, pack
+from cachalot.core.cache.entries import pack
+from cachalot.core.cache.store import PENDING_TIMEOUT, Store
+from cachalot.core.connection.overlay import Overlay
+from cachalot.core.schema.version_keys import version_keys
 from cachalot.signals import post_invalidation
 from cachalot.utils import get_table_cache_key
 from tests.library.models import Author, Tag
@@ -73,7 +74,7 @@ class ProtocolTests(CacheTestCase):
         """Not even where both have just been started, with the same seed."""
         code = (
             "import random\n"
-            "from cachalot.core.store import new_nonce\n"
+            "from cachalot.core.cache.store import new_nonce\n"
             "random.seed(0)\n"
             "result = [new_nonce() for _ in range(20)]"
         )
@@ -95,7 +96,7 @@ class ProtocolTests(CacheTestCase):
                 in_thread(lambda: Author.objects.create(name="B"))
                 return pack(rows)
 
-            with mock.patch("cachalot.core.storing.pack", write_and_pack):
+            with mock.patch("cachalot.core.reading.results.pack", write_and_pack):
                 self.assertEqual(names(), ["A"])
         else:
             with connection.execute_wrapper(write_meanwhile):

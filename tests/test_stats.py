@@ -19,8 +19,9 @@ from django.test import SimpleTestCase, override_settings
 
 from cachalot.api import cachalot_disabled, get_stats, invalidate
 from cachalot.core import events
-from cachalot.core.events import Invalidation, Outcome, Read
-from cachalot.core.local import local_tier
+from cachalot.core.cache.local import local_tier
+from cachalot.core.events import Invalidation, Read
+from cachalot.core.outcomes import Outcome
 from cachalot.core.statistics import (
     MAX_REASONS,
     OTHER_REASONS,

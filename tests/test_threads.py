@@ -11,8 +11,9 @@ import pytest
 from django.db import connection, connections, transaction
 from django.test import override_settings
 
-from cachalot.core import catalogue, keys
-from cachalot.core.connection import state_of
+from cachalot.core.connection.state import state_of
+from cachalot.core.reading import keys
+from cachalot.core.schema import catalogue
 from tests.library.models import Author, Tag
 from tests.support import CacheTestCase, close_caches, in_thread
 
@@ -132,7 +133,7 @@ class ForgettingTests(CacheTestCase):
 
         self.addCleanup(lambda: self.excluding.disable())
         # The last step of a plan: why it is refused has been decided.
-        mock.patch("cachalot.core.compiled.digest_before_params", change_setting).start()
+        mock.patch("cachalot.core.reading.compiled.digest_before_params", change_setting).start()
         self.addCleanup(mock.patch.stopall)
         names()
         self.assertNeverCached(names)

@@ -8,26 +8,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from enum import Enum
 from typing import Any, NamedTuple
 
+from cachalot.core.outcomes import Outcome
+
 logger = logging.getLogger("cachalot")
-
-
-class Outcome(Enum):
-    """How a read ended."""
-
-    LOCAL_HIT = "local hit"  # found in this process
-    HIT = "hit"  # found in the shared cache
-    TRANSACTION_HIT = "transaction hit"  # found among what the open transaction has read
-    MISS = "miss"  # the database answered, and the result was stored
-    NOT_STORED = "not stored"  # the database answered, and the result could not be stored
-    NOT_CACHED = "not cached"  # the query or the settings forbid it
-    BYPASSED = "bypassed"  # it could have been cached, but not here and now
-
-    @property
-    def is_hit(self) -> bool:
-        return self in {Outcome.LOCAL_HIT, Outcome.HIT, Outcome.TRANSACTION_HIT}
 
 
 class Read(NamedTuple):

@@ -23,10 +23,13 @@ from django.db.models.sql.compiler import (
 )
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
-from cachalot.core import raw, reads, switch, transactions, writes
-from cachalot.core.compiled import current
-from cachalot.core.connection import state_of
-from cachalot.core.names import canonical
+from cachalot.core import switch
+from cachalot.core.connection.state import state_of
+from cachalot.core.reading import reads
+from cachalot.core.reading.compiled import current
+from cachalot.core.sql.names import canonical
+from cachalot.core.writing import cursor_statements as raw
+from cachalot.core.writing import transactions, writes
 
 _WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
 

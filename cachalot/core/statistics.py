@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from cachalot.core import events
-from cachalot.core.events import Invalidation, Outcome, Read
-from cachalot.core.failures import open_store
-from cachalot.core.local import local_tier
+from cachalot.core.cache.guard import open_store
+from cachalot.core.cache.local import local_tier
+from cachalot.core.events import Invalidation, Read
+from cachalot.core.outcomes import Outcome
 from cachalot.settings import cachalot_settings, forget_on_change
 
 logger = logging.getLogger("cachalot")

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.db import DatabaseError, connections
 
-from cachalot.core.catalogue import driver_cursor
+from cachalot.core.connection.cursor import driver_cursor
 from tests.support import close_connections
 
 # Always SQLite, whatever the suite runs on.

@@ -17,9 +17,10 @@ from django.db import connections, transaction
 from django.db.models import F
 
 from cachalot.api import invalidate
-from cachalot.core import snapshots
-from cachalot.core.keys import version_keys
-from cachalot.core.store import clock, new_nonce, unpack
+from cachalot.core.cache.entries import unpack
+from cachalot.core.cache.versions import clock, new_nonce
+from cachalot.core.reading import snapshots
+from cachalot.core.schema.version_keys import version_keys
 from tests.library.models import Book, Review
 from tests.protocol.actors import (
     CACHE_ALIAS,

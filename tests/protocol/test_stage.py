@@ -9,9 +9,11 @@ from unittest import mock
 from django.conf import settings
 from django.test import TransactionTestCase, override_settings
 
-from cachalot.core import lookup, snapshots, store
-from cachalot.core.overlay import Entry, Overlay
-from cachalot.core.store import Store, Stored
+from cachalot.core.cache import store
+from cachalot.core.cache.entries import Stored
+from cachalot.core.cache.store import Store
+from cachalot.core.connection.overlay import Entry, Overlay
+from cachalot.core.reading import lookup, snapshots
 from tests.library.models import Book, Review
 from tests.protocol.actors import CACHE_ALIAS, Divergence, ScheduledCache, cursor_of_snapshot
 from tests.protocol.model import Protocol

@@ -17,7 +17,8 @@ from django.core.cache import caches
 from django.db import connection
 
 import tests.storm
-from cachalot.core import failures, store
+from cachalot.core.cache import guard as failures
+from cachalot.core.cache import store
 from tests.storm.board import ROWS, Board, Plan, counter_table
 from tests.storm.caches import CACHES, FileCache
 from tests.storm.monkey import Storm

@@ -1,0 +1,151 @@
+"""All that is special about one cache backend or its client, for the cache and for the checks.
+
+Whatever is not named here is treated by Django's own API alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache as keep_results
+from typing import Any
+
+from django.conf import settings
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.db import DatabaseCache
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.filebased import FileBasedCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.cache.backends.redis import RedisCache
+from django.core.files import locks
+from django.utils.module_loading import import_string
+
+_REDIS = "django.core.cache.backends.redis.RedisCache"
+_DJANGO_REDIS = "django_redis.cache.RedisCache"
+_PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
+
+# memcached's set() does not tell a failure, and its set_many() does; with several servers, that of
+# django-redis may go on to another one.
+_RAISING = {
+    "django.core.cache.backends.filebased.FileBasedCache.set",
+    "django.core.cache.backends.locmem.LocMemCache.set",
+    "django.core.cache.backends.redis.RedisCache.set",
+}
+
+
+def lies_in_database(cache: BaseCache) -> bool:
+    """Whether the cache cannot be used at all: it lives on the connections that are cached."""
+    return isinstance(cache, DatabaseCache)
+
+
+def lies_in_process(cache: BaseCache) -> bool:
+    """Whether each process has a cache of its own."""
+    return isinstance(cache, LocMemCache)
+
+
+def keeps_nothing(cache: BaseCache) -> bool:
+    """Whether the cache forgets at once, as it is meant to."""
+    return isinstance(cache, DummyCache)
+
+
+def keep_clients(cache: BaseCache) -> None:
+    """Have Django's Redis backend keep one client for each connection pool.
+
+    ``RedisCacheClient.get_client()`` (django/core/cache/backends/redis.py, 4.2 to 6.1) calls
+    ``_client``, the class ``redis.Redis``, each time. With redis-py 8 that takes as long as asking
+    Redis itself. A client holds nothing but its pool, and threads may share it.
+    """
+    if isinstance(cache, RedisCache):
+        client: Any = cache._cache
+        if isinstance(getattr(client, "_client", None), type):
+            client._client = keep_results(client._client)
+
+
+@keep_results
+def set_raises(method: Callable[..., object]) -> bool:
+    """Whether this ``set()`` is known to raise where it fails. A subclass's own may do anything."""
+    return f"{method.__module__}.{method.__qualname__}" in _RAISING
+
+
+def drops_calls(cache: BaseCache) -> bool:
+    """Whether a client may have dropped a call and not said so.
+
+    pymemcache's ``HashClient`` does for ``retry_timeout`` seconds after each failure of a server
+    (pymemcache/client/hash.py, ``_safely_run_set_many()``).
+    """
+    client = getattr(cache, "_cache", None)
+    return bool(getattr(client, "_failed_clients", None) or getattr(client, "_dead_clients", None))
+
+
+@contextmanager
+def exclusively(cache: BaseCache) -> Iterator[None]:
+    """Make ``add()`` atomic against the writing of versions.
+
+    Every supported cache does so itself but FileBasedCache, whose ``add()`` first looks and then
+    writes: it could overwrite a pending mark set in between.
+    """
+    if not isinstance(cache, FileBasedCache):
+        yield
+        return
+    directory = cache._dir  # type: ignore[attr-defined]
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    with open(os.path.join(directory, "cachalot.lock"), "wb") as lock_file:
+        locks.lock(lock_file, locks.LOCK_EX)
+        try:
+            yield
+        finally:
+            locks.unlock(lock_file)
+
+
+def paths_of(class_: type) -> set[str]:
+    """Return the dotted paths of a class and of all that it inherits from."""
+    return {f"{parent.__module__}.{parent.__qualname__}" for parent in class_.__mro__}
+
+
+def option_that_hides_failures(
+    backends: set[str], options: Mapping[str, Any]
+) -> tuple[str, object]:
+    """Return the name that decides whether failures are hidden, and its value.
+
+    ``backends`` are the paths of the backend and of what it inherits from, ``options`` its
+    ``OPTIONS``.
+    """
+    if _PYMEMCACHE in backends:
+        return "its option 'ignore_exc'", options.get("ignore_exc")
+    if _DJANGO_REDIS not in backends:
+        return "", None
+    # django-redis, django_redis/cache.py: the option has more weight than the setting.
+    if "IGNORE_EXCEPTIONS" in options:
+        return "its option 'IGNORE_EXCEPTIONS'", options["IGNORE_EXCEPTIONS"]
+    setting = "DJANGO_REDIS_IGNORE_EXCEPTIONS"
+    return setting, getattr(settings, setting, False)
+
+
+def reads_from_replicas(backends: set[str], location: Any, options: Mapping[str, Any]) -> bool:
+    """Whether a backend given by its paths, ``LOCATION`` and ``OPTIONS`` spreads its reads."""
+    if backends.isdisjoint({_REDIS, _DJANGO_REDIS}):
+        return False
+    # Django (django/core/cache/backends/redis.py) and django-redis write to the first server and
+    # read from the others.
+    servers = re.split("[;,]", location) if isinstance(location, str) else location or ()
+    if _DJANGO_REDIS not in backends or "CLIENT_CLASS" not in options:
+        return len(servers) > 1
+    clients = paths_of(import_string(options["CLIENT_CLASS"]))
+    if "django_redis.client.sentinel.SentinelClient" in clients:
+        return True
+    return len(servers) > 1 and "django_redis.client.sharded.ShardClient" not in clients
+
+
+def memory_of_redis(cache: BaseCache) -> Mapping[str, Any] | None:
+    """Return what Redis says of its memory; None for another backend. Raise what the client raises.
+
+    INFO is allowed where a provider forbids CONFIG.
+    """
+    # Of Django (django/core/cache/backends/redis.py) and of django-redis.
+    client: Any = getattr(cache, "_cache", None) or getattr(cache, "client", None)
+    if not hasattr(client, "get_client"):
+        return None
+    memory: Mapping[str, Any] = client.get_client(write=True).info("memory")
+    return memory

@@ -1,0 +1,46 @@
+"""What a version is, and where a new one comes from."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class Clock:
+    """Wall-clock time that never gives the same value twice in one process.
+
+    A clock that stands still or steps back would make two invalidations look like one to whoever
+    builds cache keys from ``get_last_invalidation()``.
+    """
+
+    def __init__(self, time_function: Callable[[], float] = time.time) -> None:
+        self._time = time_function
+        self._last = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        with self._lock:
+            # A float of today's time resolves about 0.2 µs.
+            self._last = max(self._time(), self._last + 1e-6)
+            return self._last
+
+
+clock = Clock()
+
+
+def new_nonce() -> str:
+    """Return a value that has never been used before."""
+    return os.urandom(16).hex()
+
+
+def is_version(value: Any) -> bool:
+    # Serializers other than pickle may know no tuples.
+    return (
+        (type(value) is tuple or type(value) is list)
+        and len(value) == 2
+        and type(value[0]) is float
+        and (type(value[1]) is str or value[1] is None)
+    )

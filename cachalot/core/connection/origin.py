@@ -1,0 +1,59 @@
+"""What tells whose rows a query of one connection reads."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.conf import settings
+
+from cachalot.core.connection.session import session_of
+from cachalot.core.connection.state import state_of
+
+# What in a database's settings decides which rows a session sees.
+_PLACE = ("NAME", "HOST", "PORT", "USER")
+_OPTIONS = ("options", "init_command", "assume_role", "service", "sql_mode")
+
+
+def origin_of(connection: Any) -> bytes:
+    """Return what tells whose rows these are: alias, database, tenant and session."""
+    database = connection.settings_dict
+    options = database.get("OPTIONS")
+    parts = (
+        connection.alias,
+        session_of(connection).fingerprint(),
+        *map(database.get, _PLACE),
+        [(name, options[name]) for name in _OPTIONS if name in options] if options else [],
+        # django-tenants and django-tenant-schemas
+        getattr(connection, "schema_name", ""),
+        getattr(connection, "include_public_schema", ""),
+        # Drivers give aware or naive datetimes, in this zone.
+        settings.USE_TZ,
+        connection.timezone_name,
+        # What tells databases in memory apart.
+        state_of(connection).identity,
+        os.getpid(),
+    )
+    # Hardly ever changes from one query to the next.
+    known: tuple[object, bytes] | None = connection.__dict__.get("_cachalot_origin")
+    if known is not None and known[0] == parts:
+        return known[1]
+    origin = _encoded(connection.vendor, *map(str, parts[:-2]), *_memory_identity(connection))
+    connection._cachalot_origin = parts, origin
+    return origin
+
+
+def _memory_identity(connection: Any) -> tuple[object, ...]:
+    """Return what tells apart SQLite's databases in memory, which all have the same name.
+
+    One with a shared cache is the process's, one without is the connection's own.
+    """
+    if connection.vendor != "sqlite" or not connection.is_in_memory_db():
+        return ()
+    if "mode=memory" in str(connection.settings_dict["NAME"]):
+        return (os.getpid(),)
+    return (os.getpid(), state_of(connection).identity)
+
+
+def _encoded(*origin: object) -> bytes:
+    return repr(origin).encode("utf-8", "surrogatepass")

@@ -1,0 +1,1 @@
+"""How a read becomes a hit."""

@@ -1,0 +1,249 @@
+"""How a read becomes a hit, and what is stored when it does not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import perf_counter, time
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db.models.sql.constants import MULTI, SINGLE
+
+from cachalot.core import events
+from cachalot.core.connection.state import state_of, why_not_used
+from cachalot.core.outcomes import Bypass, Outcome, UncachableQuery, Unstorable
+from cachalot.core.reading.compiled import CompiledQuery, compile_query
+from cachalot.core.reading.keys import key_with
+from cachalot.core.reading.lookup import Hit, Target, look_up
+from cachalot.core.reading.results import store, stream
+from cachalot.core.schema.catalogue import SCHEMA
+from cachalot.core.schema.tables import display_name
+from cachalot.core.switch import is_enabled
+from cachalot.settings import cachalot_settings
+
+logger = logging.getLogger("cachalot")
+
+# Single-row results lie under the query's key with this behind it.
+_SINGLE_SUFFIX = ":1"
+
+
+def read(
+    compiler: Any,
+    execute: Callable[..., Any],
+    result_type: str,
+    chunked_fetch: bool,
+    chunk_size: int,
+) -> Any:
+    """Return what ``execute(compiler, result_type, chunked_fetch, chunk_size)`` would return."""
+    connection = compiler.connection
+    if result_type != MULTI and result_type != SINGLE:
+        with covered(connection):
+            return execute(compiler, result_type, chunked_fetch, chunk_size)
+    if (
+        connection.needs_rollback
+        or not is_enabled()
+        or why_not_used(connection) is not None
+        or (chunked_fetch and not cachalot_settings.CACHALOT_CACHE_ITERATORS)
+    ):
+        return _Reading(compiler, execute, result_type, chunked_fetch, chunk_size).switched_off()
+    if connection.connection is None:
+        # Connecting sets what belongs to the key: by init commands and connection_created.
+        connection.ensure_connection()
+    began = perf_counter() if events.listeners else 0.0
+    try:
+        query = compile_query(compiler)
+    except EmptyResultSet:
+        # As SQLCompiler.execute_sql() answers it, in every version of Django.
+        return iter([]) if result_type == MULTI else None
+    outcome: Outcome | None = None
+    reason, target, hit = "", None, None
+    try:
+        key = key_of(compiler, query)
+        if result_type == SINGLE:
+            key += _SINGLE_SUFFIX
+        target, hit = look_up(state_of(connection), connection, key, query.plan)
+        if hit is not None and not events.listeners:
+            return _as_asked(hit.rows, result_type, chunked_fetch)
+    except UncachableQuery as error:
+        outcome, reason = Outcome.NOT_CACHED, f"the query {error.reason}"
+    except Bypass as error:
+        outcome, reason = Outcome.BYPASSED, f"the query {error}"
+    reading = _Reading(compiler, execute, result_type, chunked_fetch, chunk_size, query, began)
+    if outcome is not None:
+        return reading.uncached(outcome, reason)
+    if hit is None:
+        assert target is not None
+        return reading.missed(target)
+    reading.tell_hit(hit)
+    return _as_asked(hit.rows, result_type, chunked_fetch)
+
+
+def _as_asked(rows: Any, result_type: str, chunked_fetch: bool) -> Any:
+    """Return rows in the form in which ``execute_sql()`` gives them."""
+    if result_type == SINGLE:
+        return rows
+    return iter([rows]) if chunked_fetch else [rows] if rows else []
+
+
+def key_of(compiler: Any, query: CompiledQuery) -> str:
+    """Return the key of the query's rows. Raise ``UncachableQuery`` if it must not be cached."""
+    if query.refusal is not None:
+        raise UncachableQuery(query.refusal)
+    if cachalot_settings.has_own_query_keys():
+        compiler.as_sql = lambda *args, **kwargs: (query.sql, query.params)
+        try:
+            return cachalot_settings.query_key_generator()(compiler)
+        finally:
+            del compiler.as_sql
+    return key_with(query.plan.digest, query.params)
+
+
+class _Reading:
+    """A read that asks the database, or of which somebody wants to know."""
+
+    __slots__ = ("_arguments", "_began", "_compiler", "_execute", "_query")
+
+    def __init__(
+        self,
+        compiler: Any,
+        execute: Callable[..., Any],
+        result_type: str,
+        chunked_fetch: bool,
+        chunk_size: int,
+        query: CompiledQuery | None = None,
+        began: float = 0.0,
+    ) -> None:
+        self._compiler = compiler
+        self._execute = execute
+        self._arguments = (result_type, chunked_fetch, chunk_size)
+        self._query = query
+        self._began = began
+
+    def switched_off(self) -> Any:
+        """Ask the database: settings, the block around or the connection have it so."""
+        if not events.listeners:
+            return self._run()
+        self._began = perf_counter()
+        connection = self._compiler.connection
+        reason = why_not_used(connection) or "an iterator, and CACHALOT_CACHE_ITERATORS is off"
+        if connection.needs_rollback:
+            reason = "the transaction is broken and must be rolled back"
+        elif not is_enabled():
+            reason = "caching is switched off"
+        try:
+            self._query = compile_query(self._compiler)
+        except Exception as error:
+            # The query itself will say so.
+            logger.debug("Not compiled: %r", error)
+            return self._run()
+        return self.uncached(Outcome.BYPASSED, reason)
+
+    def uncached(self, outcome: Outcome, reason: str) -> Any:
+        """Ask the database and store nothing."""
+        assert self._query is not None
+        logger.debug("Not cached, because %s: %s", reason, self._query.sql)
+        began = perf_counter()
+        result = self._run()
+        if events.listeners:
+            self._tell(outcome, reason, perf_counter() - began)
+        return result
+
+    def missed(self, target: Target) -> Any:
+        """Ask the database and store the result."""
+        began = perf_counter()
+        result = self._run()
+        seconds = perf_counter() - began
+
+        def keep(rows: Any, seconds: float) -> None:
+            assert self._query is not None
+            try:
+                state = state_of(self._compiler.connection)
+                size = store(state, target, self._query.tables, rows, seconds)
+            except Unstorable as unstorable:
+                give_up(str(unstorable))
+            else:
+                if events.listeners:
+                    self._tell(Outcome.MISS, None, seconds, size)
+
+        def give_up(reason: str) -> None:
+            assert self._query is not None
+            logger.debug("Not stored, because the result %s: %s", reason, self._query.sql)
+            if events.listeners:
+                self._tell(Outcome.NOT_STORED, f"the result {reason}", seconds)
+
+        if self._arguments[0] == SINGLE:
+            keep(result, seconds)
+        elif isinstance(result, list):
+            keep([row for chunk in result for row in chunk], seconds)
+        else:
+            return stream(result, lambda rows, fetching: keep(rows, seconds + fetching), give_up)
+        return result
+
+    def _run(self) -> Any:
+        compiler, query = self._compiler, self._query
+        connection = compiler.connection
+        if query is None:
+            with covered(connection):
+                return self._execute(compiler, *self._arguments)
+        # Django compiles in execute_sql(): let it find what is compiled already.
+        compiler.as_sql = lambda *args, **kwargs: (query.sql, query.params)
+        of_thread = state_of(connection).of_thread
+        is_reading, of_thread.is_reading = of_thread.is_reading, True
+        try:
+            with covered(connection):
+                return self._execute(compiler, *self._arguments)
+        finally:
+            of_thread.is_reading = is_reading
+            del compiler.as_sql
+
+    def tell_hit(self, hit: Hit) -> None:
+        """Tell the listeners what was found."""
+        self._tell(
+            hit.outcome,
+            None,
+            hit.stored.seconds,
+            hit.size,
+            max(0.0, time() - hit.stored.stored_at),
+        )
+
+    def _tell(
+        self,
+        outcome: Outcome,
+        reason: str | None,
+        query_seconds: float,
+        size: int | None = None,
+        age: float | None = None,
+    ) -> None:
+        query = self._query
+        assert query is not None
+        events.tell(
+            events.Read(
+                self._compiler.connection.alias,
+                outcome,
+                reason,
+                query.sql,
+                query.params,
+                tuple(sorted(map(display_name, query.tables - {SCHEMA}))),
+                perf_counter() - self._began if self._began else query_seconds,
+                query_seconds,
+                size,
+                age,
+            )
+        )
+
+
+class covered:
+    """Tell the cursor that the statement to come is the compiler's own: nothing to classify."""
+
+    __slots__ = ("_of_thread", "_previous")
+
+    def __init__(self, connection: Any) -> None:
+        self._of_thread = state_of(connection).of_thread
+
+    def __enter__(self) -> None:
+        self._previous = self._of_thread.is_covered
+        self._of_thread.is_covered = True
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._of_thread.is_covered = self._previous

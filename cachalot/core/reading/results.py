@@ -1,0 +1,126 @@
+"""What becomes of a result that the database has given."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from time import perf_counter, time
+from typing import Any
+
+from cachalot.core.cache.entries import Stored, pack, unpack
+from cachalot.core.cache.guard import open_store
+from cachalot.core.connection.overlay import Entry
+from cachalot.core.connection.state import State
+from cachalot.core.outcomes import Unstorable
+from cachalot.core.reading.lookup import Target
+from cachalot.core.schema.timeouts import timeout_of
+from cachalot.settings import cachalot_settings
+
+logger = logging.getLogger("cachalot")
+
+#: Bytes of a stored result; a larger one is not stored, and no more of a stream is kept aside.
+#: Memcached's own limit is 1 MiB.
+MAX_ENTRY_BYTES = 8 * 1024 * 1024
+
+_OVERTAKEN = "was overtaken by a write or the end of a transaction on its connection"
+
+
+def store(state: State, target: Target, tables: frozenset[str], rows: Any, seconds: float) -> int:
+    """Store ``rows``, whose query took ``seconds``, and return the bytes that they take.
+
+    Raise ``Unstorable`` with the reason if that cannot be.
+    """
+    # What was written, rolled back or closed on this connection since may be in the result, and
+    # may never become visible to others.
+    if state.changes != target.changes:
+        raise Unstorable(_OVERTAKEN)
+    stored = Stored(_pack(rows), time(), seconds)
+    if target.level is None:
+        assert target.nonces is not None
+        publish({target.key: (target.nonces, tables, stored)})
+    elif state.overlay is not None:
+        entry = Entry(target.tables, target.nonces, target.private, stored)
+        state.overlay.put(target.level, target.key, entry)
+    return len(stored.payload)
+
+
+def _pack(rows: Any) -> bytes:
+    try:
+        payload = pack(rows)
+    except Exception as error:
+        raise Unstorable(f"cannot be pickled: {error!r}") from error
+    if len(payload) > MAX_ENTRY_BYTES:
+        raise Unstorable(f"takes {len(payload):,} bytes")
+    return payload
+
+
+def publish(entries: dict[str, tuple[tuple[str, ...], frozenset[str], Stored]]) -> None:
+    """Store results in the shared cache, where every connection may find them.
+
+    Each is given by its key as the versions, the tables and the result. Raise ``Unstorable`` if
+    one of them is not stored.
+    """
+    opened = open_store(cachalot_settings.CACHALOT_CACHE)
+    if opened is None:
+        raise Unstorable("meets a cache that cannot be used")
+    cache, guard = opened
+    by_timeout: dict[float | None, dict[str, tuple[tuple[str, ...], Stored]]] = {}
+    for key, (nonces, tables, stored) in entries.items():
+        by_timeout.setdefault(timeout_of(tables), {})[key] = nonces, stored
+    never = [timeout for timeout in by_timeout if timeout is not None and timeout <= 0]
+    for no_time in never:
+        del by_timeout[no_time]
+    try:
+        if not guard.is_usable(cache):
+            raise Unstorable("meets a cache that does not answer")
+        for timeout, group in by_timeout.items():
+            cache.put(group, timeout)
+    except Unstorable:
+        raise
+    except Exception as error:
+        # The cache may refuse one value, by its size for instance, and be well otherwise. If it
+        # is not, the next read will notice.
+        raise Unstorable(f"is refused by the cache: {error!r}") from error
+    if never:
+        raise Unstorable("may be kept for no time, by CACHALOT_TIMEOUT or CACHALOT_TIMEOUTS")
+
+
+def stream(
+    chunks: Iterator[list[Any]],
+    keep: Callable[[list[Any], float], None],
+    give_up: Callable[[str], None],
+) -> Iterator[list[Any]]:
+    """Pass rows on as they come.
+
+    If all have come, call ``keep`` with all rows and the seconds that the database took; call
+    ``give_up`` with the reason if there were too many to keep aside.
+    """
+    kept: list[bytes] | None = []
+    kept_bytes = 0
+    reason, seconds = "", 0.0
+    try:
+        while True:
+            began = perf_counter()
+            chunk = next(chunks, None)
+            seconds += perf_counter() - began
+            if chunk is None:
+                break
+            if kept is not None:
+                # Packed before the reader gets them, who may change a cell in place.
+                try:
+                    kept.append(_pack(chunk))
+                    kept_bytes += len(kept[-1])
+                    if kept_bytes > MAX_ENTRY_BYTES:
+                        raise Unstorable(f"takes more than {MAX_ENTRY_BYTES:,} bytes")
+                except Unstorable as unstorable:
+                    kept, reason = None, str(unstorable)
+            yield chunk
+    finally:
+        # Close the database's cursor now, not when the collector comes by.
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
+    if kept is None:
+        give_up(reason)
+    else:
+        keep([row for packed in kept for row in unpack(packed)], seconds)

@@ -1,0 +1,47 @@
+"""Databases that lag behind another one: ``CACHALOT_REPLICAS``.
+
+What is written on the primary shows on a replica later, nobody knows when. So its tables stay
+pending there for as long as the replica may lag, by the mark's own expiry.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+from cachalot.core.schema.tables import aliases_of_database
+from cachalot.settings import cachalot_settings, forget_on_change
+
+
+@lru_cache(maxsize=64)
+def replicas_of(db_alias: str) -> tuple[str, ...]:
+    """Return the aliases of the replicas of the database that ``db_alias`` points to."""
+    siblings = aliases_of_database(db_alias)
+    return tuple(
+        alias
+        for alias, replica in cachalot_settings.CACHALOT_REPLICAS.items()
+        # A test database that is its primary's mirror shares its versions, and never lags.
+        if replica["primary"] in siblings and alias not in siblings
+    )
+
+
+@lru_cache(maxsize=64)
+def lag_of(db_alias: str) -> int | None:
+    """Return the seconds that ``db_alias`` may lag behind its primary, None for no replica."""
+    siblings = aliases_of_database(db_alias)
+    lags = [
+        replica["max_lag"]
+        for alias, replica in cachalot_settings.CACHALOT_REPLICAS.items()
+        if alias in siblings and replica["primary"] not in siblings
+    ]
+    # Memcached takes whole seconds, and 0 for ever.
+    return max(1, math.ceil(max(lags))) if lags else None
+
+
+def forget() -> None:
+    """Clear what was derived from settings."""
+    replicas_of.cache_clear()
+    lag_of.cache_clear()
+
+
+forget_on_change(forget)

@@ -1,0 +1,198 @@
+"""The tables that Django knows, and which aliases and tables change together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from typing import Any
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS, connections, models
+
+from cachalot.core.sql.names import canonical
+from cachalot.core.sql.text import WORD
+from cachalot.settings import cachalot_settings, forget_on_change
+
+# Django 6.1 has actions that the database itself takes on delete.
+_DatabaseOnDelete: type | tuple[()] = getattr(models.deletion, "DatabaseOnDelete", ())
+
+
+@lru_cache(maxsize=1)
+def known_tables() -> dict[str, str]:
+    """Map the canonical name of every installed model's table to its ``db_table``.
+
+    Tables of many-to-many relations and of ``CACHALOT_ADDITIONAL_TABLES`` are included.
+    """
+    tables = {canonical(table): table for table in cachalot_settings.CACHALOT_ADDITIONAL_TABLES}
+    for model in apps.get_models(include_auto_created=True, include_swapped=True):
+        table = model._meta.db_table
+        tables[canonical(table)] = table
+    return tables
+
+
+@lru_cache(maxsize=1)
+def managed_tables() -> frozenset[str]:
+    """Return the canonical names of the tables that Django creates, which are no views."""
+    models_with_tables = apps.get_models(include_auto_created=True, include_swapped=True)
+    return frozenset(
+        canonical(model._meta.db_table) for model in models_with_tables if model._meta.managed
+    )
+
+
+@lru_cache(maxsize=1)
+def _odd_names() -> tuple[str, ...]:
+    """Known names that are no single word, so no scan for words finds them."""
+    return tuple(table for table in known_tables() if not WORD.fullmatch(table))
+
+
+def known_tables_in(words: frozenset[str], text: str) -> set[str]:
+    """Return the known tables among ``words``, or spelt out in ``text`` (lower case)."""
+    tables = set(known_tables().keys() & words)
+    tables.update(table for table in _odd_names() if table in text)
+    return tables
+
+
+def display_name(table: str) -> str:
+    """Return the ``db_table`` of a canonical name, or the name itself for an unknown table."""
+    return known_tables().get(table, table)
+
+
+def tables_of_apps(app_labels: Iterable[str]) -> frozenset[str]:
+    """Return the canonical names of all tables of these apps; unknown labels have none."""
+    return frozenset(
+        canonical(model._meta.db_table)
+        for app_label in app_labels
+        if app_label in apps.app_configs
+        for model in apps.get_app_config(app_label).get_models(include_auto_created=True)
+    )
+
+
+@lru_cache(maxsize=1)
+def _uncachable_tables() -> frozenset[str]:
+    tables = map(canonical, cachalot_settings.CACHALOT_UNCACHABLE_TABLES)
+    return frozenset(tables) | tables_of_apps(cachalot_settings.CACHALOT_UNCACHABLE_APPS)
+
+
+@lru_cache(maxsize=1)
+def _only_cachable_tables() -> frozenset[str]:
+    tables = map(canonical, cachalot_settings.CACHALOT_ONLY_CACHABLE_TABLES)
+    return frozenset(tables) | tables_of_apps(cachalot_settings.CACHALOT_ONLY_CACHABLE_APPS)
+
+
+@lru_cache(maxsize=4096)
+def why_uncachable(tables: frozenset[str]) -> str | None:
+    """Return why the settings exclude a query on ``tables``, None if they do not."""
+    if excluded := tables & _uncachable_tables():
+        names = ", ".join(sorted(map(display_name, excluded)))
+        return f"uses {names}, which CACHALOT_UNCACHABLE_TABLES or _APPS excludes"
+    if (only := _only_cachable_tables()) and (excluded := tables - only):
+        names = ", ".join(sorted(map(display_name, excluded)))
+        return f"uses {names}, which CACHALOT_ONLY_CACHABLE_TABLES or _APPS does not list"
+    return None
+
+
+@lru_cache(maxsize=1)
+def _dependent_tables() -> dict[str, frozenset[str]]:
+    return {
+        canonical(table): frozenset(map(canonical, dependents))
+        for table, dependents in cachalot_settings.CACHALOT_DEPENDENT_TABLES.items()
+    }
+
+
+@lru_cache(maxsize=1)
+def _cascades() -> dict[str, frozenset[str]]:
+    """Map each table to those the database changes when rows of it are deleted (Django 6.1)."""
+    cascades: dict[str, set[str]] = {}
+    if not _DatabaseOnDelete:
+        return {}
+    for model in apps.get_models(include_auto_created=True, include_swapped=True):
+        for field in model._meta.local_fields:
+            remote = field.remote_field
+            if remote is not None and isinstance(
+                getattr(remote, "on_delete", None), _DatabaseOnDelete
+            ):
+                parent = canonical(remote.model._meta.db_table)
+                cascades.setdefault(parent, set()).add(canonical(model._meta.db_table))
+    return {table: frozenset(changed) for table, changed in cascades.items()}
+
+
+@lru_cache(maxsize=4096)
+def changed_with(tables: frozenset[str], is_delete: bool) -> frozenset[str]:
+    """Return ``tables`` and every table that changes when they are written.
+
+    Followed are ``CACHALOT_DEPENDENT_TABLES`` and, for a delete, what the database cascades to.
+    """
+    changed = set(tables)
+    unseen = list(tables)
+    while unseen:
+        table = unseen.pop()
+        followers = _dependent_tables().get(table, frozenset())
+        if is_delete:
+            followers |= _cascades().get(table, frozenset())
+        unseen.extend(followers - changed)
+        changed |= followers
+    return frozenset(changed)
+
+
+_DEFAULT_PORTS = {"postgresql": "5432", "mysql": "3306"}
+
+
+def _database_identity(db_alias: str) -> object:
+    """Return what is equal for two aliases of one database, whoever connects and how."""
+    database: dict[str, Any] = connections.settings[db_alias]
+    mirrored = (database.get("TEST") or {}).get("MIRROR")
+    if mirrored and mirrored != db_alias and mirrored in connections.settings:
+        return _database_identity(mirrored)
+    try:
+        vendor = connections[db_alias].vendor
+    except Exception:
+        # An alias whose driver is not installed: nobody can use it, so it shares nothing.
+        return db_alias
+    name = str(database["NAME"] or "")
+    if vendor == "sqlite":
+        if ":memory:" in name or not name:
+            return db_alias
+        return (vendor, name if name.startswith("file:") else os.path.realpath(name))
+    host = database.get("HOST") or "localhost"
+    if host in {"127.0.0.1", "::1"} or host.startswith("/"):
+        host = "localhost"
+    port = str(database.get("PORT") or _DEFAULT_PORTS.get(vendor, ""))
+    if not name:
+        # A service file or the like says which; another alias may mean another one.
+        return db_alias
+    return (vendor, host.lower(), port, name)
+
+
+@cache
+def aliases_of_database(db_alias: str) -> tuple[str, ...]:
+    """Return every alias of the database that ``db_alias`` points to.
+
+    ``"default"`` comes first, then the others by name: in another process the order of
+    ``DATABASES`` may be another one, and the first gives the database's keys.
+    """
+    if db_alias not in connections.settings:
+        return (db_alias,)
+    identity = _database_identity(db_alias)
+    aliases = [alias for alias in connections.settings if _database_identity(alias) == identity]
+    return tuple(sorted(aliases, key=lambda alias: (alias != DEFAULT_DB_ALIAS, alias)))
+
+
+def forget() -> None:
+    """Clear what was derived from models and settings."""
+    for memo in (
+        known_tables,
+        managed_tables,
+        _odd_names,
+        _uncachable_tables,
+        _only_cachable_tables,
+        why_uncachable,
+        _dependent_tables,
+        _cascades,
+        changed_with,
+        aliases_of_database,
+    ):
+        memo.cache_clear()
+
+
+forget_on_change(forget)

@@ -1,0 +1,62 @@
+"""The cache keys under which the versions of tables lie."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+
+from cachalot.core.cache.store import lagging
+from cachalot.core.schema.replicas import lag_of, replicas_of
+from cachalot.core.schema.tables import aliases_of_database
+from cachalot.core.sql.names import canonical
+from cachalot.settings import cachalot_settings, forget_on_change
+
+_PREFIX = "cachalot:"
+_DIGEST_BYTES = 8
+
+
+@lru_cache(maxsize=10_000)
+def table_key(db_alias: str, table: str) -> str:
+    """Return the key of a table's version: the same for all aliases of one database."""
+    alias = aliases_of_database(db_alias)[0]
+    content = f"{len(alias)}:{alias}{canonical(table)}".encode("utf-8", "surrogatepass")
+    # Short: caches check each character. Two tables that shared it would be invalidated together.
+    digest = blake2b(content, digest_size=_DIGEST_BYTES, person=b"table")
+    return _PREFIX + digest.hexdigest()
+
+
+@lru_cache(maxsize=10_000)
+def _sorted_version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
+    generate = cachalot_settings.table_key_generator()
+    keys = tuple(sorted({generate(db_alias, table) for table in tables}))
+    lag = lag_of(db_alias)
+    if lag is not None:
+        lagging.update(dict.fromkeys(keys, lag))
+    return keys
+
+
+def version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
+    """Return the version keys of canonical ``tables``, sorted, by ``CACHALOT_TABLE_KEYGEN``.
+
+    The generator gets the first alias of the database that ``db_alias`` belongs to, so that all
+    its aliases share their versions.
+    """
+    return _sorted_version_keys(aliases_of_database(db_alias)[0], tables)
+
+
+def keys_to_renew(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
+    """Return the version keys that a change of ``tables`` concerns, those of replicas included."""
+    keys = version_keys(db_alias, tables)
+    for replica in replicas_of(db_alias):
+        keys += version_keys(replica, tables)
+    return keys
+
+
+def forget() -> None:
+    """Clear what was derived from settings."""
+    lagging.clear()
+    table_key.cache_clear()
+    _sorted_version_keys.cache_clear()
+
+
+forget_on_change(forget)

@@ -1,0 +1,240 @@
+"""Raw statements, as they pass the cursor: what they may change and how that is accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cachalot.core.connection.session import session_of
+from cachalot.core.connection.state import State, is_tracked, state_of
+from cachalot.core.schema.catalogue import SCHEMA
+from cachalot.core.schema.tables import known_tables_in
+from cachalot.core.sql.names import canonical
+from cachalot.core.sql.statements import Kind, Statement, classify
+from cachalot.core.writing import transactions
+from cachalot.core.writing.function_calls import calling, run_calling
+from cachalot.core.writing.session_changes import note_setting, set_session, sets_config
+from cachalot.core.writing.writes import all_tables, forget_schema, invalidating, writing
+from cachalot.settings import cachalot_settings
+
+T = TypeVar("T")
+
+_CHANGES_SCHEMA = frozenset({Kind.SCHEMA, Kind.ANYTHING})
+# Those whose text shows the functions that it calls. What may write anything needs no looking at.
+_CALLS = frozenset({Kind.READ, Kind.WRITE, Kind.SCHEMA})
+# Unless they say so: SET TRANSACTION SNAPSHOT, START TRANSACTION WITH CONSISTENT SNAPSHOT.
+_TAKES_NO_SNAPSHOT = frozenset({Kind.SESSION, Kind.TRANSACTION})
+
+
+def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Callable[[], T]) -> T:
+    """Run a raw statement, given with its parameters, and account for what it may change."""
+    state = state_of(connection)
+    of_thread = state.of_thread
+    if of_thread.is_reading and not (
+        of_thread.is_covered and isinstance(sql, str) and sql.startswith("SELECT ")
+    ):
+        note_setting(connection, state, _text_of(sql, connection), params)
+    if (of_thread.is_covered and not sets_config(connection, sql)) or not is_tracked(connection):
+        # What the statement itself triggers, by an execute wrapper for instance, is not covered.
+        is_covered, of_thread.is_covered = of_thread.is_covered, False
+        state.note_statement()
+        try:
+            if is_covered and isinstance(sql, str) and is_tracked(connection):
+                return run_calling(connection, sql, run)
+            return run()
+        finally:
+            of_thread.is_covered = is_covered
+    text = _text_of(sql, connection)
+    statement = classify(text, connection.vendor)
+    if statement.kind not in _TAKES_NO_SNAPSHOT or "snapshot" in text.lower():
+        state.note_statement()
+    if statement.kind in _CALLS and cachalot_settings.CACHALOT_INVALIDATE_RAW:
+        result = run_calling(
+            connection,
+            text,
+            lambda: _run(connection, state, statement, text, run),
+            defines=statement.kind is Kind.SCHEMA,
+        )
+    else:
+        result = _run(connection, state, statement, text, run)
+    if statement.kind is Kind.SESSION or statement.changes_session:
+        set_session(connection, state, statement, text, params)
+    return result
+
+
+def _run(
+    connection: BaseDatabaseWrapper,
+    state: State,
+    statement: Statement,
+    text: str,
+    run: Callable[[], T],
+) -> T:
+    if statement.commits_implicitly and state.overlay is not None:
+        # Signals wait for the end of what Django takes for the transaction.
+        with invalidating(connection, state.overlay.dirty):
+            result = _run_by_kind(connection, state, statement, text, run)
+        # What was read belongs to a snapshot that is gone.
+        state.overlay.forget_entries()
+        state.pins = {}
+        return result
+    return _run_by_kind(connection, state, statement, text, run)
+
+
+def _run_by_kind(
+    connection: BaseDatabaseWrapper,
+    state: State,
+    statement: Statement,
+    text: str,
+    run: Callable[[], T],
+) -> T:
+    if statement.kind is Kind.READ:
+        return run()
+    if statement.kind is Kind.TRANSACTION:
+        return transactions.control(connection, state, statement, run)
+    if statement.kind is Kind.SESSION:
+        return _change_session(connection, state, text, run)
+    if statement.kind is Kind.SCHEMA:
+        return _change_schema(connection, state, statement, run)
+    if statement.hides_transaction:
+        # Whether a transaction is open after it, and which, nobody can tell.
+        state.is_lost = True
+    return _write_raw(connection, statement, run)
+
+
+def call_procedure(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
+    """Run a stored procedure, which may write anything."""
+    if is_tracked(connection):
+        session_of(connection).make_unique()  # it may SET anything, too
+    if not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
+        return run()
+    with writing(connection, all_tables(connection)):
+        # psycopg's callproc() is a SELECT of its own, on the driver's cursor.
+        return run()
+
+
+#: Methods of the drivers' cursors that write and that ``CursorWrapper`` hands out as they are.
+BULK_METHODS = frozenset({"copy", "copy_expert", "copy_from", "executescript", "stream"})
+
+
+def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[..., T]) -> Any:
+    """Return ``method``, one of ``BULK_METHODS``, so that what it writes is accounted for."""
+    if name == "copy":  # psycopg: a context manager
+
+        @contextmanager
+        def copy(statement: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _writing_raw(connection, statement):
+                with method(statement, *args, **kwargs) as copying:  # type: ignore[attr-defined]
+                    yield copying
+
+        return copy
+    if name == "stream":  # psycopg: a generator of rows
+
+        def stream(query: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _writing_raw(connection, query):
+                yield from method(query, *args, **kwargs)  # type: ignore[misc]
+
+        return stream
+    if name == "copy_from":  # psycopg2, which names the table in place of a statement
+
+        def copy_from(file: Any, table: str, *args: Any, **kwargs: Any) -> T:
+            if not cachalot_settings.CACHALOT_INVALIDATE_RAW:
+                return method(file, table, *args, **kwargs)
+            with writing(connection, (canonical(table),)):
+                return method(file, table, *args, **kwargs)
+
+        return copy_from
+    if name == "executescript":  # sqlite3, which commits an open transaction first
+
+        def executescript(script: str) -> T:
+            state = state_of(connection)
+            state.is_lost |= state.is_in_transaction()
+            with invalidating(connection, state.dirty), _writing_raw(connection, script):
+                return method(script)
+
+        return executescript
+
+    def copy_expert(sql: Any, *args: Any, **kwargs: Any) -> T:  # psycopg2
+        with _writing_raw(connection, sql):
+            return method(sql, *args, **kwargs)
+
+    return copy_expert
+
+
+@contextmanager
+def _writing_raw(connection: BaseDatabaseWrapper, sql: object) -> Iterator[None]:
+    text = _text_of(sql, connection)
+    statement = classify(text, connection.vendor)
+    if not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
+        yield
+        return
+    with calling(connection, text, defines=statement.kind is Kind.SCHEMA):
+        if statement.kind is Kind.READ:
+            yield
+            return
+        tables = _tables_written(connection, statement)
+        with writing(connection, tables, deletes=statement.deletes):
+            yield
+    if statement.kind in _CHANGES_SCHEMA:
+        forget_schema(connection)
+
+
+def _text_of(sql: object, connection: BaseDatabaseWrapper) -> str:
+    if isinstance(sql, str):
+        return sql
+    if isinstance(sql, (bytes, bytearray)):
+        return bytes(sql).decode("utf-8", "replace")
+    as_string = getattr(sql, "as_string", None)
+    if as_string is not None:
+        # psycopg.sql.Composable and psycopg2.sql.Composable
+        connection.ensure_connection()
+        text: str = as_string(connection.connection)
+        return text
+    return str(sql)
+
+
+def _write_raw(connection: BaseDatabaseWrapper, statement: Statement, run: Callable[[], T]) -> T:
+    if not cachalot_settings.CACHALOT_INVALIDATE_RAW:
+        return run()
+    with writing(
+        connection,
+        _tables_written(connection, statement),
+        deletes=statement.deletes,
+        commits=statement.commits_implicitly,
+    ):
+        return run()
+
+
+def _change_schema(
+    connection: BaseDatabaseWrapper, state: State, statement: Statement, run: Callable[[], T]
+) -> T:
+    if statement.makes_temporary:
+        # It hides another table of its name, in this session alone.
+        session_of(connection).make_unique()
+    try:
+        return _write_raw(connection, statement, run)
+    finally:
+        state.changed_schema |= state.is_in_transaction()
+        forget_schema(connection)
+
+
+def _tables_written(connection: BaseDatabaseWrapper, statement: Statement) -> frozenset[str]:
+    """Return what a raw statement may write: every table it names, or all there are."""
+    tables = statement.tables | known_tables_in(statement.words, statement.text)
+    if statement.kind is Kind.ANYTHING or statement.cascades or not tables:
+        tables = all_tables(connection)
+    return tables | {SCHEMA} if statement.kind in _CHANGES_SCHEMA else frozenset(tables)
+
+
+def _change_session(
+    connection: BaseDatabaseWrapper, state: State, text: str, run: Callable[[], T]
+) -> T:
+    if connection.vendor != "mysql" or "autocommit" not in text.lower():
+        return run()
+    # Turning it on commits; turning it off opens transactions that Django knows nothing of.
+    with invalidating(connection, state.dirty):
+        result = run()
+    state.is_lost = True
+    return result

@@ -1,0 +1,162 @@
+"""What COMMIT, ROLLBACK and savepoints do to what a transaction has written and read.
+
+The connection is followed, not ``Atomic``: blocks that fail to open, manual transactions, explicit
+savepoints and lost connections need no rules of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cachalot.core.connection.state import State, is_tracked, state_of
+from cachalot.core.outcomes import Unstorable
+from cachalot.core.reading.results import publish
+from cachalot.core.schema.catalogue import remembered_catalogue_of
+from cachalot.core.sql.statements import Statement
+from cachalot.core.writing.writes import announce, forget_schema, invalidate_shared, invalidating
+
+logger = logging.getLogger("cachalot")
+
+T = TypeVar("T")
+
+
+def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
+    """Run a COMMIT: nothing written before it is shared, everything after it is invalidated."""
+    state = state_of(connection)
+    if state.is_aborted():
+        return rollback(connection, run)
+    overlay = state.overlay
+    if overlay is None or not is_tracked(connection):
+        result = run()
+        state.end_transaction(is_rollback=False)
+        return result
+    dirty = overlay.dirty
+    # If run() raises, nobody knows whether the data was committed. What the transaction has
+    # written stays dirty until it is known to be over.
+    state.has_failed_commit = True
+    with invalidating(connection, dirty):
+        result = run()
+    if state.changed_schema:
+        forget_schema(connection)
+    entries = {
+        key: (entry.shared, frozenset(entry.tables), entry.stored)
+        for key, entry in overlay.publishable()
+        if entry.shared is not None
+    }
+    state.end_transaction(is_rollback=False)
+    try:
+        publish(entries)
+    except Unstorable as error:
+        logger.debug("Not stored after the COMMIT, because the result %s.", error)
+    _announce_when_possible(connection, state, dirty)
+    return result
+
+
+def _announce_when_possible(
+    connection: BaseDatabaseWrapper, state: State, tables: frozenset[str]
+) -> None:
+    if state.is_managed:
+        # Until autocommit is on again, a query of a receiver would open another transaction.
+        state.unannounced |= tables
+    else:
+        announce(connection.alias, tables)
+
+
+def set_autocommit(
+    connection: BaseDatabaseWrapper, run: Callable[[], T], autocommit: bool, *, by_atomic: bool
+) -> T:
+    """Turn autocommit on or off. On SQLite and MySQL, turning it on commits what is open."""
+    state = state_of(connection)
+    if not autocommit:
+        result = run()
+        state.is_managed = by_atomic
+        return result
+    try:
+        return commit(connection, run) if state.overlay is not None else run()
+    finally:
+        unannounced, state.unannounced = state.unannounced, frozenset()
+        state.is_managed = False
+        announce(connection.alias, unannounced)
+
+
+def rollback(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
+    """Run a ROLLBACK, or whatever else ends the transaction without committing it."""
+    state = state_of(connection)
+    overlay = state.overlay
+    result = run()  # if it raises, the transaction may be open still, and stays known
+    shown: frozenset[str] = frozenset()
+    if overlay is not None:
+        if state.changed_schema:
+            forget_schema(connection)
+        # MySQL cannot undo everything: MyISAM tables, and what DDL has committed on its way.
+        can_undo = connection.vendor != "mysql" and connection.features.supports_transactions
+        if not can_undo and not state.has_failed_commit:
+            invalidate_shared(connection.alias, overlay.dirty)
+            shown = overlay.dirty & remembered_catalogue_of(connection).untransactional
+    state.end_transaction(is_rollback=True)
+    _announce_when_possible(connection, state, shown)
+    return result
+
+
+def control(
+    connection: BaseDatabaseWrapper, state: State, statement: Statement, run: Callable[[], T]
+) -> T:
+    """Run a statement that begins or ends a transaction, or concerns a savepoint."""
+    words = statement.parts[0].replace('"', "").replace("`", "").split()
+    leading, rest = words[0].upper(), [word.upper() for word in words[1:]]
+    name = words[-1].lower()
+    if leading == "SAVEPOINT":
+        return _set_savepoint(connection, state, name, run)
+    if leading == "RELEASE":
+        if name == state.outermost_savepoint:
+            return commit(connection, run)
+        result = run()
+        if state.overlay is not None:
+            state.overlay.release(name)
+        return result
+    if "TO" in rest:
+        result = run()
+        _roll_back_to(connection, state, name)
+        return result
+    if leading in {"BEGIN", "START"}:
+        result = run()
+        state.has_raw_transaction |= not state.is_in_transaction()
+        state.keeps_writers_out = not {"IMMEDIATE", "EXCLUSIVE"}.isdisjoint(rest)
+        if "ISOLATION" in rest:
+            state.set_isolation(statement.parts[0])
+        return result
+    ends = rollback if leading in {"ROLLBACK", "ABORT"} else commit
+    result = ends(connection, run)
+    if "CHAIN" in rest and "NO" not in rest:
+        state.has_raw_transaction = not state.is_in_transaction()
+    return result
+
+
+def _set_savepoint(
+    connection: BaseDatabaseWrapper, state: State, name: str, run: Callable[[], T]
+) -> T:
+    driver_connection: Any = connection.connection
+    was_open = connection.vendor != "sqlite" or driver_connection.in_transaction
+    result = run()
+    if not was_open:
+        # On SQLite the first savepoint outside BEGIN is the transaction.
+        state.has_raw_transaction = not state.is_in_transaction()
+        state.outermost_savepoint = name
+    state.forget_scope()
+    if state.is_in_transaction():
+        state.transaction().savepoint(name)
+    return result
+
+
+def _roll_back_to(connection: BaseDatabaseWrapper, state: State, savepoint: str) -> None:
+    state.changes += 1
+    if state.overlay is None:
+        return
+    undone = state.overlay.rollback_to(savepoint)
+    if connection.vendor == "mysql":
+        # What was written to a MyISAM table is still there.
+        state.overlay.touch(undone)
