@@ -10,10 +10,10 @@ from django.core.cache import InvalidCacheBackendError
 from django.db import connections, models
 from django.utils.connection import ConnectionDoesNotExist
 
-from cachalot.core.cache.guard import open_store
-from cachalot.core.cache.store import MissingVersions
+from cachalot.core.cache.door import cache_in_use, guard_of
 from cachalot.core.cache.versions import clock
 from cachalot.core.connection.state import is_tracked, state_of
+from cachalot.core.outcomes import CacheUnavailable
 from cachalot.core.schema.catalogue import SCHEMA
 from cachalot.core.schema.tables import aliases_of_database, known_tables
 from cachalot.core.schema.version_keys import version_keys
@@ -99,20 +99,14 @@ def get_last_invalidation(
 
 
 def _last_invalidation_in(cache_alias: str, db_alias: str, tables: frozenset[str]) -> float:
-    opened = open_store(cache_alias)
-    if opened is None or not tables:
+    if not tables or guard_of(cache_alias).store() is None:
         return 0.0
-    store, guard = opened
+    keys = version_keys(db_alias, tables)
     try:
-        if guard.is_usable(store):
-            timestamps = store.timestamps(version_keys(db_alias, tables))
-            return max(timestamps.values(), default=0.0)
-    except MissingVersions:
+        with cache_in_use(keys, cache_alias) as store:
+            return max(store.timestamps(keys).values())
+    except CacheUnavailable:
         pass
-    except Exception as error:
-        guard.failed(error, version_keys(db_alias, tables))
-        if cachalot_settings.CACHALOT_CACHE_ERRORS == "raise":
-            raise
     # What is built now must not be found again later, when more may have been invalidated. The
     # other caches hold nothing that is invalidated by itself.
     return clock() if cache_alias == cachalot_settings.CACHALOT_CACHE else 0.0

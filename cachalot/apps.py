@@ -12,7 +12,7 @@ from django.db.models.signals import class_prepared, post_migrate
 from cachalot import checks, deploy_checks, settings
 from cachalot.api import invalidate_migrated
 from cachalot.core import patches, statistics
-from cachalot.core.cache import guard as failures
+from cachalot.core.cache import door
 
 
 def _forget_models(sender: type, **kwargs: object) -> None:
@@ -38,4 +38,4 @@ class CachalotConfig(AppConfig):
         for check in deploy_checks.CHECKS:
             register(check, "cachalot", deploy=True)
         statistics.follow_setting()
-        atexit.register(failures.settle_before_exit)
+        atexit.register(door.settle_before_exit)

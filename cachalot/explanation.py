@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, models
 
-from cachalot.core.cache.guard import open_store
+from cachalot.core.cache.door import guard_of
 from cachalot.core.connection.state import why_not_used
 from cachalot.core.outcomes import UncachableQuery
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
@@ -111,7 +111,7 @@ def _why_not_here(connection: Any, timeout: float | None) -> str | None:
         return "caching is switched off"
     if (reason := why_not_used(connection)) is not None:
         return reason
-    if open_store(cachalot_settings.CACHALOT_CACHE) is None:
+    if guard_of().store() is None:
         return f"the cache {cachalot_settings.CACHALOT_CACHE!r} cannot be used"
     if timeout is not None and timeout <= 0:
         return "the result may be kept for no time, by CACHALOT_TIMEOUT or CACHALOT_TIMEOUTS"

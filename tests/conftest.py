@@ -10,7 +10,7 @@ from django.contrib.contenttypes.management import create_contenttypes
 from django.core.cache import caches
 from django.db.models.signals import post_migrate
 
-from cachalot.core.cache import guard as failures
+from cachalot.core.cache import door, guard
 from cachalot.core.cache.local import local_tier
 from cachalot.settings import DEFAULTS
 
@@ -27,10 +27,10 @@ def _cheap_flush() -> None:
 @pytest.fixture(autouse=True)
 def _empty_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     # What one test owes must not be settled in the middle of another.
-    monkeypatch.setattr(failures, "start_daemon_timer", lambda seconds, function: None)
+    monkeypatch.setattr(guard, "start_daemon_timer", lambda seconds, function: None)
     for cache_alias in caches:
         caches[cache_alias].clear()
-    failures._guards.clear()
+    door._guards.clear()
     local_tier.clear()
 
 

@@ -13,7 +13,7 @@ from django.test import override_settings
 from cachalot.core.cache.entries import pack
 from cachalot.core.cache.store import PENDING_TIMEOUT, Store
 from cachalot.core.connection.overlay import Overlay
-from cachalot.core.schema.version_keys import version_keys
+from cachalot.core.schema.version_keys import keys_to_renew, version_keys
 from cachalot.signals import post_invalidation
 from cachalot.utils import get_table_cache_key
 from tests.library.models import Author, Tag
@@ -107,7 +107,7 @@ class ProtocolTests(CacheTestCase):
     def test_nothing_is_served_or_stored_while_a_table_is_pending(self) -> None:
         self.assertCached(names)
         store = Store(caches["default"])
-        keys = version_keys("default", frozenset({"library_author"}))
+        keys = keys_to_renew("default", frozenset({"library_author"}))
         store.mark_pending(keys)
         self.assertNeverCached(names)
         store.renew(keys)
@@ -314,12 +314,12 @@ class ProtocolTests(CacheTestCase):
             Tag.objects.create(name="inner")
             names()
 
-        outer_keys = version_keys("default", frozenset({"library_author"}))
+        outer_keys = keys_to_renew("default", frozenset({"library_author"}))
         original = Store.mark_pending
 
         def overlap(store, keys):
             original(store, keys)
-            if tuple(keys) == outer_keys:
+            if keys == outer_keys:
                 store.renew(keys)  # what another writer of this table does at its end
                 in_thread(names)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import ClassVar
 
 
 class Outcome(Enum):
@@ -21,17 +22,46 @@ class Outcome(Enum):
         return self in {Outcome.LOCAL_HIT, Outcome.HIT, Outcome.TRANSACTION_HIT}
 
 
-class UncachableQuery(Exception):
-    """A query that must not be cached; ``reason`` says why, in words for the user."""
+class Refused(Exception):
+    """A read that is no hit. ``reason`` says why, in words for the user, without their subject."""
+
+    outcome: ClassVar[Outcome]
+    subject: ClassVar[str] = "the query"
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
 
+    def sentence(self) -> str:
+        """Return the whole reason."""
+        return f"{self.subject} {self.reason}"
 
-class Bypass(Exception):
-    """The result may neither be found nor stored; ``args`` says why."""
+
+class UncachableQuery(Refused):
+    """A query that must not be cached."""
+
+    outcome = Outcome.NOT_CACHED
 
 
-class Unstorable(Exception):
-    """The result is not stored; ``args`` says why."""
+class Bypass(Refused):
+    """The result may neither be found nor stored here and now."""
+
+    outcome = Outcome.BYPASSED
+
+
+class CacheUnavailable(Bypass):
+    """The cache cannot be used now, or has just failed."""
+
+    def __init__(self, reason: str = "meets a cache that does not answer") -> None:
+        super().__init__(reason)
+
+
+class MissingVersions(CacheUnavailable):
+    """The cache loses what is written to it, so nothing can be cached."""
+
+
+class Unstorable(Refused):
+    """The result of the database is not stored."""
+
+    outcome = Outcome.NOT_STORED
+    subject = "the result"

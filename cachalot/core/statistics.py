@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cachalot.core import events
-from cachalot.core.cache.guard import open_store
+from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.local import local_tier
 from cachalot.core.events import Invalidation, Read
 from cachalot.core.outcomes import Outcome
@@ -132,10 +132,7 @@ class Statistics:
     def publish(self) -> None:
         """Put the numbers where other processes find them. Never raise."""
         try:
-            opened = open_store(cachalot_settings.CACHALOT_CACHE)
-            if opened is None or not opened[1].is_usable(opened[0]):
-                return
-            cache = opened[0].cache
+            cache = guard_of().readable_store().cache
             cache.set(self._key, self.as_dict(), PUBLISHED_TIMEOUT)
             keys = cache.get(PROCESSES_KEY) or ()
             known = cache.get_many(keys)

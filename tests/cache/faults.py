@@ -14,7 +14,7 @@ from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import transaction
 
-from cachalot.core.cache import guard as failures
+from cachalot.core.cache import door
 from cachalot.core.cache.guard import (
     SLOW_SECONDS,
     Guard,
@@ -199,7 +199,7 @@ class GuardedTestCase(CacheTestCase):
         self.now = 1000.0
         self.timers: list[Callable[[], None]] = []
         self.enter(mock.patch.object(FaultyCache, "hang", self.pass_time))
-        self.enter(mock.patch.object(failures, "_guards", {"default": self.new_guard()}))
+        self.enter(mock.patch.object(door, "_guards", {"default": self.new_guard()}))
 
     def enter(self, context: AbstractContextManager[Any]) -> None:
         context.__enter__()
@@ -216,11 +216,11 @@ class GuardedTestCase(CacheTestCase):
 
     def start_again(self) -> None:
         """Be another process: one that owes nothing and has noticed nothing."""
-        failures._guards["default"] = self.new_guard()
+        door._guards["default"] = self.new_guard()
 
     def in_another_process(self, read: Callable[[], T]) -> T:
         """Read as a process does that had no part in the failure."""
-        with mock.patch.object(failures, "_guards", {"default": self.new_guard()}):
+        with mock.patch.object(door, "_guards", {"default": self.new_guard()}):
             return read()
 
     @contextmanager

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from cachalot.api import get_last_invalidation
-from cachalot.core.cache import guard as failures
+from cachalot.core.cache import door
 from cachalot.core.cache.entries import Stored, pack
 from cachalot.core.cache.guard import REST_SECONDS, Guard
 from cachalot.core.cache.store import Store
@@ -225,7 +225,7 @@ class UndecodableTests(CacheTestCase):
         return raw
 
     def assertHarmless(self, key: str, damaged: bytes) -> None:
-        failures._guards.clear()
+        door._guards.clear()
         internal_key = self.cache.make_key(key)
         self.cache._cache[internal_key] = damaged
         self.assertEqual(names(), ["A"])
@@ -235,7 +235,7 @@ class UndecodableTests(CacheTestCase):
         Author.objects.filter(name="B").delete()
         self.assertEqual(names(), ["A"])
         # Begin again with what is well.
-        failures._guards.clear()
+        door._guards.clear()
         self.cache.clear()
         self.assertEqual(names(), ["A"])
         self.assertHits(names)
@@ -245,7 +245,7 @@ class UndecodableTests(CacheTestCase):
         for key in (self.key, self.version_key):
             with self.subTest(key):
                 now = [1000.0]
-                guard = failures._guards["default"] = Guard("default", lambda now=now: now[0])
+                guard = door._guards["default"] = Guard("default", lambda now=now: now[0])
                 self.cache._cache[self.cache.make_key(key)] = b"damaged"
                 self.assertEqual(count_queries(names), (["A"], 1))
                 now[0] += REST_SECONDS

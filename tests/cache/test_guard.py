@@ -15,10 +15,10 @@ from django.db import DatabaseError, OperationalError, connection, connections, 
 from django.test import override_settings
 
 from cachalot.api import get_last_invalidation, invalidate
-from cachalot.core.cache import guard as failures
+from cachalot.core.cache import door
+from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.guard import (
     REST_SECONDS,
-    guard_of,
     start_daemon_timer,
 )
 from cachalot.core.cache.store import Store
@@ -277,13 +277,13 @@ class FailureTests(GuardedTestCase):
                 return []
 
         cache = SilentCache({})
-        Store(cache).renew(["k"])
+        Store(cache).renew({"k": None})
         for name in ("_failed_clients", "_dead_clients"):
             client = SimpleNamespace(**{name: {("127.0.0.1", 11211): {}}})
             with mock.patch.object(cache, "_cache", client):
                 for method in (Store.renew, Store.mark_pending):
                     with self.assertRaisesMessage(OSError, "drops what it is given"):
-                        method(Store(cache), ["k"])
+                        method(Store(cache), {"k": None})
 
     def test_a_backend_that_overrides_set_may_hide_failures_there(self) -> None:
         """Nobody knows what it does, so its ``set_many()`` is asked, which reports."""
@@ -297,7 +297,7 @@ class FailureTests(GuardedTestCase):
 
         for method in (Store.renew, Store.mark_pending):
             with self.assertRaisesMessage(OSError, "the cache refused 1 of 1 versions"):
-                method(Store(HidingCache("hiding", {})), ["k"])
+                method(Store(HidingCache("hiding", {})), {"k": None})
 
     def test_an_entry_that_the_cache_refuses_is_lost_and_nothing_else(self) -> None:
         with mock.patch.object(Store, "put", side_effect=ValueError("too large")):
@@ -326,7 +326,7 @@ class FailureTests(GuardedTestCase):
         self.fail_at(None)
         Author.objects.create(name="B")
         self.fail_at(set())
-        failures.settle_before_exit()
+        door.settle_before_exit()
         self.recover()
         self.assertEqual(self.assertMisses(names), ["A", "B"])
 
@@ -334,18 +334,18 @@ class FailureTests(GuardedTestCase):
         self.fail_at(None)
         Author.objects.create(name="B")
         with self.assertLogs("cachalot", "ERROR") as logs:
-            failures.settle_before_exit()
+            door.settle_before_exit()
         self.assertIn("manage.py invalidate_cachalot", logs.output[0])
 
     def test_a_debt_renewed_by_one_thread_and_made_again_by_another_stays(self) -> None:
-        guard, store = guard_of("default"), Store(caches["default"])
-        guard.owe(["k"])
+        guard = guard_of("default")
+        guard.owe({"k": None})
 
-        def owe_again(keys: object) -> None:
-            guard.owe(["k"])
+        def owe_again(store: Store, keys: object) -> None:
+            guard.owe({"k": None})
 
-        with mock.patch.object(store, "renew", owe_again):
-            guard.is_usable(store)
+        with mock.patch.object(Store, "renew", owe_again):
+            guard.readable_store()
         self.assertEqual(list(guard._owed), ["k"])
 
     @override_settings(

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.test import TransactionTestCase, override_settings
 
 from cachalot.core.cache import store
+from cachalot.core.cache.door import cache_in_use
 from cachalot.core.cache.entries import Stored
 from cachalot.core.cache.store import Store
 from cachalot.core.connection.overlay import Entry, Overlay
@@ -121,8 +122,9 @@ class StageTests(TransactionTestCase):
             for level in overlay.levels:
                 yield from level.entries.items()
 
-        def not_confirmed(store: Store, keys: Any, pins: Any, key: str, tables: Any) -> Any:
-            stored = store.entry(key, pins)
+        def not_confirmed(pins: Any, key: str, plan: Any) -> Any:
+            with cache_in_use() as cache:
+                stored = cache.entry(key, pins)
             return None if stored is None else lookup._unpacked(key, pins, stored)
 
         statement, cold, transaction, pinned = ALL[0], ALL[1], ALL[2], PINS[0]
@@ -131,7 +133,7 @@ class StageTests(TransactionTestCase):
             (statement, Store, "renew", lambda store, keys: None),
             (statement, Store, "mark_pending", Store.renew),
             (statement, store, "new_nonce", lambda: "0"),
-            (statement, store, "_stored_in", lambda key, entry, nonces: Stored(*entry[2:])),
+            (statement, store, "stored_in", lambda key, entry, nonces: Stored(*entry[2:])),
             (cold, ScheduledCache, "add", set_instead),
             (transaction, Overlay, "publishable", publish_all),
             (transaction, Overlay, "touch", lambda overlay, tables: None),

@@ -17,12 +17,12 @@ from django.db import connection, transaction
 from django.test import override_settings
 
 from cachalot.api import cachalot_disabled, get_last_invalidation, invalidate
-from cachalot.core.cache.guard import open_store
+from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.store import Store
 from cachalot.core.connection.overlay import _size
 from cachalot.core.connection.state import state_of
-from cachalot.core.schema.version_keys import version_keys
+from cachalot.core.schema.version_keys import keys_to_renew
 from tests.library.models import Author, Tag
 from tests.settings import CACHE
 from tests.support import CacheTestCase, count_queries
@@ -147,7 +147,7 @@ class BoundTests(CacheTestCase):
         def write_elsewhere() -> None:
             # As another process does, of which this one has no news.
             store = Store(caches["default"])
-            keys = version_keys("default", frozenset({"library_author"}))
+            keys = keys_to_renew("default", frozenset({"library_author"}))
             with mock.patch.object(recent_versions, "forget"):
                 store.renew(keys)
 
@@ -172,7 +172,7 @@ class BoundTests(CacheTestCase):
         for read in reads * 2:
             read()
         with mock.patch.object(recent_versions, "forget"):
-            Store(caches["default"]).renew(version_keys("default", frozenset({"library_author"})))
+            Store(caches["default"]).renew(keys_to_renew("default", frozenset({"library_author"})))
         for number, read in enumerate(reads):
             with counted_calls() as calls:
                 read()
@@ -232,7 +232,7 @@ class ClientTests(CacheTestCase):
         with override_settings(
             CACHES={"default": {**settings.CACHES["default"], "LOCATION": servers}}
         ):
-            open_store("default")
+            guard_of("default").store()
             get_client = caches["default"]._cache.get_client
             for options, database in (({"write": True}, 1), ({"write": False}, 2)):
                 client = get_client(**options)

@@ -17,8 +17,7 @@ from django.core.cache import caches
 from django.db import connection
 
 import tests.storm
-from cachalot.core.cache import guard as failures
-from cachalot.core.cache import store
+from cachalot.core.cache import guard, store
 from tests.storm.board import ROWS, Board, Plan, counter_table
 from tests.storm.caches import CACHES, FileCache
 from tests.storm.monkey import Storm
@@ -79,7 +78,7 @@ def in_database(
     django.setup()
     # So that a storm of a minute sees what otherwise takes five.
     store.PENDING_TIMEOUT = options.pending_seconds
-    failures.REST_SECONDS = options.rest_seconds
+    guard.REST_SECONDS = options.rest_seconds
     tables = tuple(map(counter_table, range(options.tables or options.writers)))
     plan = Plan(tables, options.writers, options.readers, options.seed, options.pause)
     log_path = os.path.join(directory, "log")

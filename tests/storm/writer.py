@@ -9,7 +9,7 @@ from typing import Any
 from django.db import OperationalError, connection, transaction
 
 from cachalot.api import cachalot_disabled
-from cachalot.core.cache.guard import guard_of
+from cachalot.core.cache.door import guard_of
 from cachalot.utils import get_table_cache_key
 from tests.storm.board import UNCOMMITTED, Board, Plan
 

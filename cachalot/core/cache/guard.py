@@ -1,7 +1,7 @@
 """What happens when the cache does not answer: the site does.
 
-Each cache has one ``Guard`` a process. After a failure the cache is left alone for a while.
-Versions that could not be renewed are owed: they are renewed before this process reads it again.
+After a failure the cache is left alone for a while. Versions that could not be renewed are owed:
+they are renewed before this process reads the cache again.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from django.core.cache import caches
-from django.core.cache.backends.base import BaseCache
 
 from cachalot.core.cache.backends import keep_clients, lies_in_database
 from cachalot.core.cache.store import PROBE_KEY, Store
+from cachalot.core.locks import ForkSafeLock
+from cachalot.core.outcomes import CacheUnavailable
 from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
@@ -42,7 +43,8 @@ class Guard:
     """Stands between this process and one cache that may fail.
 
     After a failure, reads leave the cache alone for a while. Writes try all the same, because
-    other processes may reach it, unless a write was what failed.
+    other processes may reach it, unless a write was what failed. Keys to renew are given with the
+    seconds for which each stays pending, as ``Store.renew()`` takes them.
     """
 
     def __init__(
@@ -56,35 +58,54 @@ class Guard:
         self._start_timer = start_timer or start_daemon_timer
         self._has_timer = False
         self._retry_seconds = FIRST_RETRY_SECONDS
-        self._lock = threading.Lock()
-        # Version key to the number of the debt: a key may be owed anew while it is being renewed.
-        self._owed: dict[str, int] = {}
+        self._lock = ForkSafeLock()
+        # By version key: the number of the debt, since a key may be owed anew while it is being
+        # renewed, and the seconds for which it stays pending.
+        self._owed: dict[str, tuple[int, int | None]] = {}
         self._debts = 0
         # Keys asked for in vain: one of them may hold what the cache itself cannot decode.
         self._suspects: set[str] = set()
         self._rests_until: float | None = None
         self._writes_rest_until: float | None = None
 
-    def is_usable(self, store: Store) -> bool:
-        """Whether the cache may be read now. Settles what is owed to it first.
-
-        Raise what the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``, which never rests.
-        """
-        if self._rests_until is None and not self._owed:
-            return True
-        if _raises():
-            self._settle(store)
-            return True
-        if self._rests_until is not None and self._time() < self._rests_until:
-            return False
+    def store(self) -> Store | None:
+        """Return what is in the cache of this thread; None for one that can never be used."""
         try:
-            self._settle(store)
+            cache = caches[self.cache_alias]
         except Exception as error:
             self.failed(error)
-            return False
-        return True
+            return None
+        if lies_in_database(cache):
+            return None
+        keep_clients(cache)
+        return Store(cache)
 
-    def mark_pending(self, store: Store, version_keys: Iterable[str]) -> None:
+    def readable_store(self) -> Store:
+        """Return what is in the cache, to be read now. Settles what is owed to it first.
+
+        Raise ``CacheUnavailable`` if the cache rests or cannot be used at all, and what the cache
+        raises under ``CACHALOT_CACHE_ERRORS = "raise"``, which never rests.
+        """
+        is_quiet = self._rests_until is None and not self._owed
+        if not is_quiet and not raises_failures() and self._is_resting():
+            raise CacheUnavailable
+        try:
+            store = self.store()
+            if store is not None and not is_quiet:
+                self._settle(store)
+        except Exception as error:
+            self.failed(error)
+            if raises_failures():
+                raise
+            raise CacheUnavailable from error
+        if store is None:
+            raise CacheUnavailable(f"meets {self.cache_alias!r}, a cache that cannot be used")
+        return store
+
+    def _is_resting(self) -> bool:
+        return self._rests_until is not None and self._time() < self._rests_until
+
+    def mark_pending(self, version_keys: Iterable[str]) -> None:
         """Mark the keys pending, if the cache can be reached.
 
         Raise what the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``.
@@ -93,7 +114,10 @@ class Guard:
             return
         began = self._time()
         try:
-            if _raises() and self._owed:
+            store = self.store()
+            if store is None:
+                return
+            if raises_failures() and self._owed:
                 self._settle(store)
             try:
                 store.mark_pending(version_keys)
@@ -104,36 +128,36 @@ class Guard:
                 store.mark_pending(version_keys)
         except Exception as error:
             self._write_failed(error, began)
-            if _raises():
+            if raises_failures():
                 raise
 
-    def mark_pending_again(self, store: Store, version_keys: Iterable[str]) -> None:
+    def mark_pending_again(self, version_keys: Mapping[str, int | None]) -> None:
         """Keep the keys pending until the mark expires. Never raise."""
-        keys = frozenset(version_keys)
+        self._write(lambda store: store.mark_pending(version_keys), version_keys)
+
+    def renew(self, version_keys: Mapping[str, int | None]) -> None:
+        """Renew versions, now or as soon as the cache answers. Never raise."""
+        if self._may_write():
+            self._write(lambda store: store.renew(version_keys), version_keys)
+        else:
+            self.owe(version_keys)
+
+    def _write(self, write: Callable[[Store], None], keys: Mapping[str, int | None]) -> None:
         began = self._time()
         try:
-            store.mark_pending(keys)
+            store = self.store()
+            if store is not None:
+                write(store)
         except Exception as error:
             self._write_failed(error, began)
             self.owe(keys)
 
-    def renew(self, store: Store, version_keys: Iterable[str]) -> None:
-        """Renew versions, now or as soon as the cache answers. Never raise."""
-        keys = frozenset(version_keys)
-        if self._may_write():
-            began = self._time()
-            try:
-                store.renew(keys)
-                return
-            except Exception as error:
-                self._write_failed(error, began)
-        self.owe(keys)
-
-    def owe(self, version_keys: Iterable[str]) -> None:
+    def owe(self, version_keys: Mapping[str, int | None]) -> None:
         """Remember versions that must be renewed before the cache is used again."""
         with self._lock:
             self._debts += 1
-            self._owed.update(dict.fromkeys(version_keys, self._debts))
+            for key, seconds in version_keys.items():
+                self._owed[key] = self._debts, seconds
             has_timer, self._has_timer = self._has_timer, True
         # Other processes go on reading, whether this one does or not.
         if not has_timer:
@@ -172,7 +196,7 @@ class Guard:
 
     def _may_write(self) -> bool:
         rests_until = self._writes_rest_until
-        return rests_until is None or self._time() >= rests_until or _raises()
+        return rests_until is None or self._time() >= rests_until or raises_failures()
 
     def _write_failed(self, error: BaseException, began: float) -> None:
         self.failed(error)
@@ -183,7 +207,7 @@ class Guard:
         with self._lock:
             owed = dict(self._owed)
         if owed:
-            store.renew(owed)
+            store.renew({key: seconds for key, (_, seconds) in owed.items()})
         else:
             store.cache.get(PROBE_KEY)
         suspects, self._suspects = self._suspects, set()
@@ -221,39 +245,6 @@ class Guard:
             self._start_timer(self._retry_seconds, self._settle_later)
 
 
-def _raises() -> bool:
+def raises_failures() -> bool:
+    """Whether what the cache raises reaches the project, by ``CACHALOT_CACHE_ERRORS``."""
     return bool(cachalot_settings.CACHALOT_CACHE_ERRORS == "raise")
-
-
-_guards: dict[str, Guard] = {}
-
-
-def guard_of(cache_alias: str) -> Guard:
-    """Return the process's guard of a cache."""
-    try:
-        return _guards[cache_alias]
-    except KeyError:
-        return _guards.setdefault(cache_alias, Guard(cache_alias))
-
-
-def open_store(cache_alias: str) -> tuple[Store, Guard] | None:
-    """Return the store in a cache and its guard; None for a cache that cannot be used at all.
-
-    ``DatabaseCache`` cannot: it lives in the database, on the connections that are cached.
-    """
-    guard = guard_of(cache_alias)
-    try:
-        cache: BaseCache = caches[cache_alias]
-        keep_clients(cache)
-    except Exception as error:
-        guard.failed(error)
-        return None
-    if lies_in_database(cache):
-        return None
-    return Store(cache), guard
-
-
-def settle_before_exit() -> None:
-    """Try once more to renew what is owed: no other process knows of it."""
-    for guard in list(_guards.values()):
-        guard.settle_before_exit()

@@ -7,7 +7,7 @@ the cache raises; the failure policy is elsewhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.core.cache.backends.base import BaseCache
@@ -16,22 +16,15 @@ from cachalot.core.cache.backends import drops_calls, exclusively, keeps_nothing
 from cachalot.core.cache.entries import Stored, checksum_of, stored_in
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.versions import clock, is_version, new_nonce
+from cachalot.core.outcomes import MissingVersions
 
 logger = logging.getLogger("cachalot")
 
 #: Seconds after which a writer that was killed no longer keeps its tables from being cached.
 PENDING_TIMEOUT = 300
 
-#: Version keys of databases that lag behind another one, and the seconds by which they may. Where
-#: others get a new version, these stay pending that long: nobody knows when they show the change.
-lagging: dict[str, int] = {}
-
 # Never written: asking for it tells whether the cache answers.
 PROBE_KEY = "cachalot:probe"
-
-
-class MissingVersions(Exception):
-    """The cache loses what is written to it, so nothing can be cached."""
 
 
 class Store:
@@ -169,16 +162,19 @@ class Store:
         now = clock()
         self._set_versions(dict.fromkeys(version_keys, (now, None)), PENDING_TIMEOUT)
 
-    def renew(self, version_keys: Iterable[str]) -> None:
-        """Give these keys new versions: whatever was stored under the old ones is invalid."""
+    def renew(self, version_keys: Mapping[str, int | None]) -> None:
+        """Give these keys new versions: whatever was stored under the old ones is invalid.
+
+        A key that comes with a number of seconds stays pending that long instead: nobody knows
+        when a database that lags behind shows the change.
+        """
         now = clock()
         versions: dict[int | None, dict[str, tuple[float, str | None]]] = {}
-        for key in version_keys:
-            lag = lagging.get(key)
-            version = (now, new_nonce() if lag is None else None)
-            versions.setdefault(lag, {})[key] = version
-        for lag, group in versions.items():
-            self._set_versions(group, lag)
+        for key, seconds in version_keys.items():
+            version = (now, new_nonce() if seconds is None else None)
+            versions.setdefault(seconds, {})[key] = version
+        for seconds, group in versions.items():
+            self._set_versions(group, seconds)
 
     def _set_versions(
         self, versions: dict[str, tuple[float, str | None]], timeout: float | None

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from time import time as wall_time
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from django.db import DatabaseError
-
+from cachalot.core.cache.door import cache_in_use
 from cachalot.core.cache.entries import Stored, unpack
-from cachalot.core.cache.guard import open_store
 from cachalot.core.cache.local import Result, local_tier
 from cachalot.core.cache.recent import recent_versions
-from cachalot.core.cache.store import MissingVersions, Store
+from cachalot.core.cache.store import Store
 from cachalot.core.connection.overlay import Level
 from cachalot.core.connection.state import State
 from cachalot.core.connection.visibility import Scope
-from cachalot.core.outcomes import Bypass, Outcome
+from cachalot.core.outcomes import Bypass, CacheUnavailable, Outcome
 from cachalot.core.reading.compiled import Plan
 from cachalot.core.reading.snapshots import pinned_nonces
 from cachalot.core.schema.catalogue import SCHEMA, catalogue_of, follow
@@ -26,14 +23,11 @@ from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
 
-T = TypeVar("T")
-
 _OF_BEGINNING = frozenset({Scope.SNAPSHOT, Scope.OVERLAY})
 
 _NO_SNAPSHOT = "reads a table without transactions, in a transaction with a snapshot"
 _UNKNOWN_VIEW = "runs in a transaction or on a connection of which not enough is known"
 _PENDING = "reads a table that is being written"
-_NO_CACHE = "meets a cache that does not answer"
 _NEW_SCHEMA = "reads a schema that another process has just changed"
 
 
@@ -65,7 +59,7 @@ def look_up(
 ) -> tuple[Target | None, Hit | None]:
     """Return the result of a query if it is there, and otherwise where to store it.
 
-    Raise ``Bypass`` with the reason if the database must be asked and nothing be stored, and what
+    Raise ``Bypass`` if the database must be asked and nothing be stored, and what
     the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``.
     """
     tables = plan.tables
@@ -94,12 +88,11 @@ def look_up(
         if has_written:
             hit = None
     elif scope is Scope.SNAPSHOT and SCHEMA not in tables:
-        own_nonces = _with_cache(lambda store: pinned_nonces(state, connection, store, tables))
+        own_nonces = pinned_nonces(state, connection, tables)
     if hit is None and (stored := overlay.get(key, own_nonces, private)) is not None:
         hit = Hit(unpack(stored.payload), Outcome.TRANSACTION_HIT, stored, len(stored.payload))
     if hit is None and scope is Scope.SNAPSHOT and own_nonces is not None and not has_written:
-        pins = own_nonces
-        hit = _with_cache(lambda store: _find_pinned(store, pins, key, plan))
+        hit = _find_pinned(own_nonces, key, plan)
     if hit is not None:
         return None, hit
     return Target(key, names, own_nonces, private, overlay.levels[-1], state.changes), None
@@ -107,25 +100,12 @@ def look_up(
 
 def _read_shared(connection: Any, key: str, plan: Plan) -> tuple[tuple[str, ...], Hit | None]:
     """Return the versions in force and the result stored under them."""
-    keys, tables = plan.version_keys, plan.tables
-    opened = open_store(cachalot_settings.CACHALOT_CACHE)
-    if opened is None:
-        raise Bypass(_NO_CACHE)
-    store, guard = opened
-    if not guard.is_usable(store):
-        raise Bypass(_NO_CACHE)
-    try:
+    keys = plan.version_keys
+    with cache_in_use((*keys, key)) as store:
         nonces, hit = _find(store, key, plan)
-    except MissingVersions as error:
-        raise Bypass(_NO_CACHE) from error
-    except Exception as error:
-        guard.failed(error, [*keys, key])
-        if cachalot_settings.CACHALOT_CACHE_ERRORS == "raise":
-            raise
-        raise Bypass(_NO_CACHE) from error
     if nonces is None:
         raise Bypass(_PENDING)
-    if SCHEMA in tables:
+    if SCHEMA in plan.tables:
         (schema_key,) = version_keys(connection.alias, frozenset({SCHEMA}))
         if not follow(connection, nonces[keys.index(schema_key)]):
             raise Bypass(_NEW_SCHEMA)
@@ -186,38 +166,27 @@ def _local(key: str, timeout: float | None) -> Result | None:
     return None
 
 
-def _find_pinned(store: Store, pins: tuple[str, ...], key: str, plan: Plan) -> Hit | None:
+def _find_pinned(pins: tuple[str, ...], key: str, plan: Plan) -> Hit | None:
     """Return the result stored under the versions of the transaction's snapshot.
 
     They must be in force still when the result is at hand: what a slow reader stores under them
     later may be newer than they are.
     """
     local = _local(key, plan.timeout)
+    if local is not None and local.nonces != pins:
+        local = None
     stored = None
-    if local is None or local.nonces != pins:
-        local, stored = None, store.entry(key, pins)
-        if stored is None:
-            return None
-    if not store.are_in_force(plan.version_keys, pins):
+    try:
+        with cache_in_use() as store:
+            if local is None:
+                stored = store.entry(key, pins)
+            if local is None and stored is None:
+                return None
+            if not store.are_in_force(plan.version_keys, pins):
+                return None
+    except CacheUnavailable:
         return None
     if local is not None:
         return Hit(local.copy(), Outcome.LOCAL_HIT, local.stored, local.size)
     assert stored is not None
     return _unpacked(key, pins, stored)
-
-
-def _with_cache(use: Callable[[Store], T]) -> T | None:
-    """Return what ``use`` makes of the cache, None if the cache cannot be used."""
-    opened = open_store(cachalot_settings.CACHALOT_CACHE)
-    if opened is None:
-        return None
-    store, guard = opened
-    try:
-        return use(store) if guard.is_usable(store) else None
-    except DatabaseError:
-        raise  # by the statement that takes the snapshot
-    except Exception as error:
-        guard.failed(error)
-        if cachalot_settings.CACHALOT_CACHE_ERRORS == "raise":
-            raise
-        return None

@@ -12,7 +12,7 @@ from django.db.models.sql.constants import MULTI, SINGLE
 
 from cachalot.core import events
 from cachalot.core.connection.state import state_of, why_not_used
-from cachalot.core.outcomes import Bypass, Outcome, UncachableQuery, Unstorable
+from cachalot.core.outcomes import Outcome, Refused, UncachableQuery, Unstorable
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
 from cachalot.core.reading.keys import key_with
 from cachalot.core.reading.lookup import Hit, Target, look_up
@@ -56,8 +56,8 @@ def read(
     except EmptyResultSet:
         # As SQLCompiler.execute_sql() answers it, in every version of Django.
         return iter([]) if result_type == MULTI else None
-    outcome: Outcome | None = None
-    reason, target, hit = "", None, None
+    refused: tuple[Outcome, str] | None = None
+    target = hit = None
     try:
         key = key_of(compiler, query)
         if result_type == SINGLE:
@@ -65,13 +65,12 @@ def read(
         target, hit = look_up(state_of(connection), connection, key, query.plan)
         if hit is not None and not events.listeners:
             return _as_asked(hit.rows, result_type, chunked_fetch)
-    except UncachableQuery as error:
-        outcome, reason = Outcome.NOT_CACHED, f"the query {error.reason}"
-    except Bypass as error:
-        outcome, reason = Outcome.BYPASSED, f"the query {error}"
+    except Refused as error:
+        # Not the error itself, which holds this frame.
+        refused = error.outcome, error.sentence()
     reading = _Reading(compiler, execute, result_type, chunked_fetch, chunk_size, query, began)
-    if outcome is not None:
-        return reading.uncached(outcome, reason)
+    if refused is not None:
+        return reading.uncached(*refused)
     if hit is None:
         assert target is not None
         return reading.missed(target)
@@ -161,16 +160,16 @@ class _Reading:
                 state = state_of(self._compiler.connection)
                 size = store(state, target, self._query.tables, rows, seconds)
             except Unstorable as unstorable:
-                give_up(str(unstorable))
+                give_up(unstorable.sentence())
             else:
                 if events.listeners:
                     self._tell(Outcome.MISS, None, seconds, size)
 
         def give_up(reason: str) -> None:
             assert self._query is not None
-            logger.debug("Not stored, because the result %s: %s", reason, self._query.sql)
+            logger.debug("Not stored, because %s: %s", reason, self._query.sql)
             if events.listeners:
-                self._tell(Outcome.NOT_STORED, f"the result {reason}", seconds)
+                self._tell(Outcome.NOT_STORED, reason, seconds)
 
         if self._arguments[0] == SINGLE:
             keep(result, seconds)

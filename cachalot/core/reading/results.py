@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from time import perf_counter, time
 from typing import Any
 
+from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.entries import Stored, pack, unpack
-from cachalot.core.cache.guard import open_store
 from cachalot.core.connection.overlay import Entry
 from cachalot.core.connection.state import State
-from cachalot.core.outcomes import Unstorable
+from cachalot.core.outcomes import CacheUnavailable, Unstorable
 from cachalot.core.reading.lookup import Target
 from cachalot.core.schema.timeouts import timeout_of
-from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
 
@@ -60,10 +59,6 @@ def publish(entries: dict[str, tuple[tuple[str, ...], frozenset[str], Stored]]) 
     Each is given by its key as the versions, the tables and the result. Raise ``Unstorable`` if
     one of them is not stored.
     """
-    opened = open_store(cachalot_settings.CACHALOT_CACHE)
-    if opened is None:
-        raise Unstorable("meets a cache that cannot be used")
-    cache, guard = opened
     by_timeout: dict[float | None, dict[str, tuple[tuple[str, ...], Stored]]] = {}
     for key, (nonces, tables, stored) in entries.items():
         by_timeout.setdefault(timeout_of(tables), {})[key] = nonces, stored
@@ -71,12 +66,11 @@ def publish(entries: dict[str, tuple[tuple[str, ...], frozenset[str], Stored]]) 
     for no_time in never:
         del by_timeout[no_time]
     try:
-        if not guard.is_usable(cache):
-            raise Unstorable("meets a cache that does not answer")
+        cache = guard_of().readable_store()
         for timeout, group in by_timeout.items():
             cache.put(group, timeout)
-    except Unstorable:
-        raise
+    except CacheUnavailable as error:
+        raise Unstorable(error.reason) from error
     except Exception as error:
         # The cache may refuse one value, by its size for instance, and be well otherwise. If it
         # is not, the next read will notice.
@@ -112,8 +106,8 @@ def stream(
                     kept_bytes += len(kept[-1])
                     if kept_bytes > MAX_ENTRY_BYTES:
                         raise Unstorable(f"takes more than {MAX_ENTRY_BYTES:,} bytes")
-                except Unstorable as unstorable:
-                    kept, reason = None, str(unstorable)
+                except Unstorable as error:
+                    kept, reason = None, error.sentence()
             yield chunk
     finally:
         # Close the database's cursor now, not when the collector comes by.

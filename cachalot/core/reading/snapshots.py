@@ -14,9 +14,10 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-from cachalot.core.cache.store import Store
+from cachalot.core.cache.door import cache_in_use
 from cachalot.core.connection.cursor import driver_cursor
 from cachalot.core.connection.state import State
+from cachalot.core.outcomes import CacheUnavailable
 from cachalot.core.schema.tables import display_name, managed_tables
 from cachalot.core.schema.version_keys import version_keys
 
@@ -28,13 +29,11 @@ _in_use: dict[str, OrderedDict[str, None]] = {}
 _lock = threading.Lock()
 
 
-def pinned_nonces(
-    state: State, connection: Any, store: Store, tables: frozenset[str]
-) -> tuple[str, ...] | None:
+def pinned_nonces(state: State, connection: Any, tables: frozenset[str]) -> tuple[str, ...] | None:
     """Return the pinned versions of ``tables``, None if one of them is not pinned.
 
     The first call in a transaction takes the snapshot, unless something has taken it before. Raise
-    what the database and the cache raise.
+    what the database raises, and the cache under ``CACHALOT_CACHE_ERRORS = "raise"``.
     """
     in_use = _tables_in_use(connection.alias, tables)
     if state.pins is None:
@@ -42,7 +41,12 @@ def pinned_nonces(
         state.pins = {}
         statement = None if state.has_snapshot() else _statement_taking_one(connection, tables)
         if statement is not None:
-            before = store.nonces(version_keys(connection.alias, in_use))
+            keys = version_keys(connection.alias, in_use)
+            try:
+                with cache_in_use(keys) as store:
+                    before = store.nonces(keys)
+            except CacheUnavailable:
+                return None
             with driver_cursor(connection) as cursor:
                 cursor.execute(statement)
                 cursor.fetchall()

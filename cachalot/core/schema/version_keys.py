@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from hashlib import blake2b
 
-from cachalot.core.cache.store import lagging
 from cachalot.core.schema.replicas import lag_of, replicas_of
 from cachalot.core.schema.tables import aliases_of_database
 from cachalot.core.sql.names import canonical
@@ -28,11 +27,7 @@ def table_key(db_alias: str, table: str) -> str:
 @lru_cache(maxsize=10_000)
 def _sorted_version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
     generate = cachalot_settings.table_key_generator()
-    keys = tuple(sorted({generate(db_alias, table) for table in tables}))
-    lag = lag_of(db_alias)
-    if lag is not None:
-        lagging.update(dict.fromkeys(keys, lag))
-    return keys
+    return tuple(sorted({generate(db_alias, table) for table in tables}))
 
 
 def version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
@@ -44,17 +39,22 @@ def version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
     return _sorted_version_keys(aliases_of_database(db_alias)[0], tables)
 
 
-def keys_to_renew(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
-    """Return the version keys that a change of ``tables`` concerns, those of replicas included."""
-    keys = version_keys(db_alias, tables)
-    for replica in replicas_of(db_alias):
-        keys += version_keys(replica, tables)
+def keys_to_renew(db_alias: str, tables: frozenset[str]) -> dict[str, int | None]:
+    """Return the version keys that a change of ``tables`` concerns, those of replicas included.
+
+    With each come the seconds for which it stays pending, None for a new version at once.
+    """
+    keys: dict[str, int | None] = {}
+    for alias in (db_alias, *replicas_of(db_alias)):
+        lag = lag_of(alias)
+        for key in version_keys(alias, tables):
+            # A generator of the project's own may give a key to several databases.
+            keys[key] = max(lag or 0, keys.get(key) or 0) or None
     return keys
 
 
 def forget() -> None:
     """Clear what was derived from settings."""
-    lagging.clear()
     table_key.cache_clear()
     _sorted_version_keys.cache_clear()
 

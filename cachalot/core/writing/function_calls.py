@@ -10,15 +10,15 @@ from typing import NamedTuple, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cachalot.core.cache.guard import open_store
+from cachalot.core.cache.door import cache_in_use
 from cachalot.core.connection.state import state_of
+from cachalot.core.outcomes import CacheUnavailable
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import Catalogue
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.core.sql.text import codes_of, words_of
 from cachalot.core.sql.volatility import called_in
 from cachalot.core.writing.writes import all_tables, forget_schema, writing
-from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
 
@@ -140,16 +140,12 @@ def _tables_written(known: Catalogue, sql: str, text: _Text) -> frozenset[str]:
 
 def _up_to_date(connection: BaseDatabaseWrapper) -> Catalogue:
     """Return the catalogue after whatever other processes have done to the schema."""
-    opened = open_store(cachalot_settings.CACHALOT_CACHE)
-    if opened is None:
-        return catalogue.catalogue_of(connection)
-    store, guard = opened
     keys = version_keys(connection.alias, frozenset({catalogue.SCHEMA}))
     nonces = None
     try:
-        if guard.is_usable(store):
+        with cache_in_use(keys) as store:
             nonces = store.current(keys)
-    except Exception as error:
+    except CacheUnavailable as error:
         logger.debug("The version of the schema could not be read: %r", error)
     if nonces is None:
         catalogue.forget(connection.alias)

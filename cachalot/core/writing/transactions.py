@@ -51,7 +51,7 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     try:
         publish(entries)
     except Unstorable as error:
-        logger.debug("Not stored after the COMMIT, because the result %s.", error)
+        logger.debug("Not stored after the COMMIT, because %s.", error.sentence())
     _announce_when_possible(connection, state, dirty)
     return result
 

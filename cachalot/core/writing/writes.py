@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core import events
-from cachalot.core.cache.guard import open_store
+from cachalot.core.cache.door import guard_of
 from cachalot.core.connection.state import State, is_tracked, state_of
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.tables import (
@@ -47,17 +47,15 @@ def announce(db_alias: str, tables: Iterable[str]) -> None:
 @contextmanager
 def invalidating(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> Iterator[None]:
     """Keep ``tables`` pending while the body makes a change visible; then renew their versions."""
-    opened = open_store(cachalot_settings.CACHALOT_CACHE)
-    if opened is None or not tables:
+    if not tables:
         yield
         return
-    store, guard = opened
-    keys = keys_to_renew(connection.alias, tables)
+    guard, keys = guard_of(), keys_to_renew(connection.alias, tables)
     try:
-        guard.mark_pending(store, keys)
+        guard.mark_pending(keys)
     except Exception as error:
         # Some of the keys may be pending by now.
-        guard.renew(store, keys)
+        guard.renew(keys)
         # A database error, so that Django rolls back what it was about to commit.
         raise OperationalError(
             f"Nothing was written, because the cache {guard.cache_alias!r} failed ({error!r}) "
@@ -69,14 +67,14 @@ def invalidating(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> Ite
         if _is_lost(connection):
             # The server may be at work still, and commit later: the pending mark's own end is
             # the first moment at which nothing older can be seen.
-            guard.mark_pending_again(store, keys)
+            guard.mark_pending_again(keys)
         else:
-            guard.renew(store, keys)
+            guard.renew(keys)
         raise
     except BaseException:
-        guard.renew(store, keys)
+        guard.renew(keys)
         raise
-    guard.renew(store, keys)
+    guard.renew(keys)
 
 
 def _is_lost(connection: BaseDatabaseWrapper) -> bool:
@@ -182,7 +180,4 @@ def invalidate_shared(
     if not tables:
         return
     for cache_alias in cache_aliases or (cachalot_settings.CACHALOT_CACHE,):
-        opened = open_store(cache_alias)
-        if opened is not None:
-            store, guard = opened
-            guard.renew(store, keys_to_renew(db_alias, tables))
+        guard_of(cache_alias).renew(keys_to_renew(db_alias, tables))

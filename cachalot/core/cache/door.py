@@ -1,0 +1,50 @@
+"""The door to the cache: whoever reads it comes in by ``cache_in_use``, writers by their guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cachalot.core.cache.guard import Guard, raises_failures
+from cachalot.core.cache.store import Store
+from cachalot.core.outcomes import CacheUnavailable
+from cachalot.settings import cachalot_settings
+
+_guards: dict[str, Guard] = {}
+
+
+def guard_of(cache_alias: str | None = None) -> Guard:
+    """Return the process's guard of a cache, by default of the one in use."""
+    alias = cachalot_settings.CACHALOT_CACHE if cache_alias is None else cache_alias
+    try:
+        return _guards[alias]
+    except KeyError:
+        return _guards.setdefault(alias, Guard(alias))
+
+
+class cache_in_use:
+    """Give what is in the cache to a body that asks it for ``keys`` and does nothing else.
+
+    Raise ``CacheUnavailable`` where the cache cannot be used, and where it fails, which is noted.
+    Under ``CACHALOT_CACHE_ERRORS = "raise"`` what the cache raises passes.
+    """
+
+    __slots__ = ("_guard", "_keys")
+
+    def __init__(self, keys: Iterable[str] = (), cache_alias: str | None = None) -> None:
+        self._guard = guard_of(cache_alias)
+        self._keys = keys
+
+    def __enter__(self) -> Store:
+        return self._guard.readable_store()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, CacheUnavailable):
+            self._guard.failed(error, self._keys)
+            if not raises_failures():
+                raise CacheUnavailable from error
+
+
+def settle_before_exit() -> None:
+    """Try once more to renew what is owed: no other process knows of it."""
+    for guard in list(_guards.values()):
+        guard.settle_before_exit()
