@@ -26,8 +26,12 @@ def _cheap_flush() -> None:
 
 @pytest.fixture(autouse=True)
 def _empty_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.contrib.contenttypes.models import ContentType
+
     # What one test owes must not be settled in the middle of another.
     monkeypatch.setattr(guard, "start_daemon_timer", lambda seconds, function: None)
+    # Its rows went with the flush after the test before.
+    ContentType.objects.clear_cache()
     for cache_alias in caches:
         caches[cache_alias].clear()
     door._guards.clear()
