@@ -65,7 +65,7 @@ def invalidate(
             state = state_of(connections[sibling])
             if state.is_in_transaction():
                 state.changes += 1
-                state.transaction().touch(concerned)
+                state.overlay().touch(concerned)
                 waits = True
         if not waits:
             writes.announce(alias, concerned)
@@ -91,7 +91,7 @@ def get_last_invalidation(
         for name in cache_aliases:
             last = max(last, _last_invalidation_in(name, alias, concerned))
         for sibling in aliases_of_database(alias):
-            overlay = state_of(connections[sibling]).overlay
+            overlay = state_of(connections[sibling]).transaction.overlay
             if overlay is not None:
                 times = overlay.touched_at
                 last = max([last, *(times[table] for table in concerned & times.keys())])

@@ -32,7 +32,7 @@ def many_reads(size: int) -> dict[str, Any]:
     with transaction.atomic():
         for number in range(size):
             list(Author.objects.filter(pk=number))
-        overlay = state_of(connection).overlay
+        overlay = state_of(connection).transaction.overlay
         levels = overlay.levels if overlay is not None else []
         kept = [entry for level in levels for entry in level.entries.values()]
         megabytes = peak_megabytes()

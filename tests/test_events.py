@@ -18,7 +18,7 @@ from cachalot.api import cachalot_disabled, invalidate
 from cachalot.core import events
 from cachalot.core.cache.local import local_tier
 from cachalot.core.connection.state import State
-from cachalot.core.connection.visibility import Scope
+from cachalot.core.connection.visibility import Visibility
 from cachalot.core.events import Invalidation, Read
 from cachalot.core.outcomes import Outcome
 from cachalot.core.reading import results as storing
@@ -199,7 +199,7 @@ class RefusalTests(EventTestCase):
                 self.assertTold(Outcome.BYPASSED, "the query meets a cache that does not answer")
 
     def test_nobody_knows_what_a_transaction_sees(self) -> None:
-        with mock.patch.object(State, "scope", return_value=Scope.NONE):
+        with mock.patch.object(State, "visibility", return_value=Visibility.UNKNOWN):
             self.assertTold(
                 Outcome.BYPASSED,
                 "the query runs in a transaction or on a connection of which not enough is known",
@@ -208,8 +208,9 @@ class RefusalTests(EventTestCase):
     def test_a_table_without_transactions_under_a_snapshot(self) -> None:
         catalogue = mock.Mock(untransactional=frozenset({"library_book"}))
         with (
-            mock.patch.object(State, "scope", return_value=Scope.SNAPSHOT),
+            mock.patch.object(State, "visibility", return_value=Visibility.SNAPSHOT),
             mock.patch("cachalot.core.reading.lookup.catalogue_of", return_value=catalogue),
+            transaction.atomic(),
         ):
             self.assertTold(
                 Outcome.BYPASSED,

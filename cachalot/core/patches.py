@@ -53,7 +53,7 @@ def install() -> None:
     # Django 6.1
     _patch(SQLUpdateCompiler, "execute_returning_sql", _written)
     for compiler in _WRITE_COMPILERS:
-        _patch(compiler, "as_sql", _uncovered)
+        _patch(compiler, "as_sql", _running_foreign_code)
     _patch(CursorWrapper, "execute", _accounted)
     _patch(CursorWrapper, "executemany", _accounted)
     _patch(CursorWrapper, "callproc", _accounted_procedure)
@@ -171,14 +171,14 @@ class _writing:
         table = canonical(compiler.query.get_meta().db_table)
         deletes = isinstance(compiler, SQLDeleteCompiler)
         self._written = writes.writing(connection, (table,), deletes=deletes)
-        self._covered = reads.covered(connection)
+        self._own = reads.own_statement(connection)
 
     def __enter__(self) -> None:
         self._written.__enter__()
-        self._covered.__enter__()
+        self._own.__enter__()
 
     def __exit__(self, *exc_info: Any) -> bool | None:
-        self._covered.__exit__(*exc_info)
+        self._own.__exit__(*exc_info)
         return self._written.__exit__(*exc_info)
 
 
@@ -190,16 +190,16 @@ def _written(original: Callable[..., Any]) -> Callable[..., Any]:
     return execute
 
 
-def _uncovered(original: Callable[..., Any]) -> Callable[..., Any]:
+def _running_foreign_code(original: Callable[..., Any]) -> Callable[..., Any]:
     """Compiling runs other people's code (``pre_save()``, for one), which may run statements."""
 
     def as_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
-        of_thread = state_of(self.connection).of_thread
-        is_covered, of_thread.is_covered = of_thread.is_covered, False
+        running = state_of(self.connection).running
+        is_own, running.is_own_statement = running.is_own_statement, False
         try:
             return original(self, *args, **kwargs)
         finally:
-            of_thread.is_covered = is_covered
+            running.is_own_statement = is_own
 
     return as_sql
 

@@ -43,11 +43,11 @@ def test_rows_that_nobody_can_change_are_kept_as_they_are() -> None:
     put(tier, "k", [ROW])
     result = tier.get("k")
     assert result is not None
-    first, second = result.copy(), result.copy()
+    first, second = result.as_hit().rows, result.as_hit().rows
     assert first == second == [ROW]
     # The list is each caller's own.
     first.clear()
-    assert result.copy() == [ROW]
+    assert result.as_hit().rows == [ROW]
     assert second[0] is ROW
 
 
@@ -57,7 +57,7 @@ def test_a_cell_that_can_be_changed_is_never_shared(cell: Any) -> None:
     put(tier, "k", [(1, cell)])
     result = tier.get("k")
     assert result is not None
-    first, second = result.copy(), result.copy()
+    first, second = result.as_hit().rows, result.as_hit().rows
     assert first == second == [(1, cell)]
     assert first[0] is not second[0]
     assert first[0][1] is not second[0][1]
@@ -69,7 +69,7 @@ def test_single_rows_and_none(rows: Any) -> None:
     put(tier, "k", rows)
     result = tier.get("k")
     assert result is not None
-    assert result.copy() == rows
+    assert result.as_hit().rows == rows
 
 
 def test_the_least_recently_used_go_first() -> None:

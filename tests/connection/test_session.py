@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import pytest
 from django.db import connection, transaction
 
-from cachalot.core.connection.session import Session, session_of
+from cachalot.core.connection.session import Session
+from cachalot.core.connection.state import state_of
 from cachalot.core.sql.settings import settings_in
 from cachalot.core.sql.statements import Kind, classify
 from tests.library.models import Book
@@ -430,7 +431,7 @@ class ConnectTests(CacheTestCase):
         for _ in range(2):
             connection.close()
             connection.ensure_connection()
-            fingerprints.add(session_of(connection).fingerprint())
+            fingerprints.add(state_of(connection).session.fingerprint())
         self.assertEqual(len(fingerprints), 1)
 
 
@@ -481,7 +482,7 @@ class SessionQueryTests(CacheTestCase):
             with transaction.atomic():
                 self.set(self.other)
                 transaction.set_rollback(True)
-            fingerprint = session_of(connection).fingerprint()
+            fingerprint = state_of(connection).session.fingerprint()
         if connection.vendor == "postgresql":
             self.assertEqual(fingerprint, after(self.one))
             self.assertHits(self.read)

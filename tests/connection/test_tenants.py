@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 from django.db import connection, connections, transaction
 
-from cachalot.core.connection.session import session_of
+from cachalot.core.connection.state import state_of
 from tests.library.models import Author, Book, BookSummary, Publisher, Shelf
 from tests.support import CacheTestCase, in_thread
 
@@ -628,7 +628,7 @@ class LazyPathTests(CacheTestCase):
     def tearDown(self) -> None:
         connection.close()
         # The other tests use this connection as well.
-        session_of(connection).is_set_by_queries = False
+        state_of(connection).session.is_set_by_queries = False
         run("DROP SCHEMA north, south CASCADE")
 
     def assertNeverShared(self) -> None:

@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 from cachalot.api import cachalot_disabled, invalidate
 from cachalot.core.cache.versions import new_nonce
 from cachalot.core.connection.state import state_of
-from cachalot.core.connection.visibility import Scope
+from cachalot.core.connection.visibility import Visibility
 from cachalot.signals import post_invalidation
 from tests.library.models import Author, OddlyNamed, Tag
 from tests.support import CacheTestCase, in_thread
@@ -28,8 +28,8 @@ def tags() -> list[str]:
     return sorted(Tag.objects.values_list("name", flat=True))
 
 
-def scope() -> Scope:
-    return state_of(connection).scope()
+def visibility() -> Visibility:
+    return state_of(connection).visibility()
 
 
 class IsolationTests(CacheTestCase):
@@ -42,10 +42,10 @@ class IsolationTests(CacheTestCase):
         connection.close()
 
     def test_autocommit_and_plain_transactions_share(self) -> None:
-        self.assertIs(scope(), Scope.SHARED)
+        self.assertIs(visibility(), Visibility.NEWEST)
         self.assertCached(names)
         with transaction.atomic():
-            self.assertIs(scope(), Scope.SHARED)
+            self.assertIs(visibility(), Visibility.NEWEST)
             self.assertHits(names)
 
     def test_a_transaction_sees_what_others_commit_meanwhile(self) -> None:
@@ -73,7 +73,7 @@ class PostgreSQLIsolationTests(CacheTestCase):
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
-            self.assertIs(scope(), Scope.OVERLAY)
+            self.assertIs(visibility(), Visibility.OWN_READS_ONLY)
             self.assertMisses(names)
             self.assertHits(names)  # from the overlay
             in_thread(lambda: Author.objects.create(name="B"))
@@ -86,16 +86,16 @@ class PostgreSQLIsolationTests(CacheTestCase):
 
     def test_levels_set_in_every_way(self) -> None:
         for statement, expected in (
-            ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", Scope.SHARED),
-            ("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", Scope.SHARED),
-            ("set local transaction_isolation = 'repeatable read'", Scope.SNAPSHOT),
+            ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", Visibility.NEWEST),
+            ("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", Visibility.NEWEST),
+            ("set local transaction_isolation = 'repeatable read'", Visibility.SNAPSHOT),
         ):
             with self.subTest(statement), transaction.atomic():
                 with connection.cursor() as cursor:
                     cursor.execute(statement)
-                self.assertIs(scope(), expected)
+                self.assertIs(visibility(), expected)
             with transaction.atomic():
-                self.assertIs(scope(), Scope.SHARED)
+                self.assertIs(visibility(), Visibility.NEWEST)
 
     def test_a_level_set_for_the_session(self) -> None:
         for statement in (
@@ -105,12 +105,13 @@ class PostgreSQLIsolationTests(CacheTestCase):
             with self.subTest(statement):
                 with connection.cursor() as cursor:
                     cursor.execute(statement)
-                self.assertIs(scope(), Scope.SHARED)  # each statement is its own transaction
+                # Each statement is its own transaction.
+                self.assertIs(visibility(), Visibility.NEWEST)
                 with transaction.atomic():
-                    self.assertIs(scope(), Scope.OVERLAY)
+                    self.assertIs(visibility(), Visibility.OWN_READS_ONLY)
                 connection.close()
                 with transaction.atomic():
-                    self.assertIs(scope(), Scope.SHARED)
+                    self.assertIs(visibility(), Visibility.NEWEST)
 
     def test_a_level_that_the_server_sets(self) -> None:
         name = connection.settings_dict["NAME"]
@@ -121,7 +122,7 @@ class PostgreSQLIsolationTests(CacheTestCase):
         connection.close()
         try:
             with transaction.atomic():
-                self.assertIs(scope(), Scope.SNAPSHOT)
+                self.assertIs(visibility(), Visibility.SNAPSHOT)
         finally:
             with connection.cursor() as cursor:
                 cursor.execute(f"ALTER DATABASE {name} RESET default_transaction_isolation")
@@ -131,13 +132,13 @@ class PostgreSQLIsolationTests(CacheTestCase):
             level = import_string("django.db.backends.postgresql.psycopg_any.IsolationLevel")
             connection.connection.isolation_level = level.SERIALIZABLE
         with transaction.atomic():
-            self.assertIs(scope(), Scope.OVERLAY)
+            self.assertIs(visibility(), Visibility.OWN_READS_ONLY)
 
     def test_an_aborted_transaction_answers_as_the_database_does(self) -> None:
         names()
         with self.assertRaises(DatabaseError), transaction.atomic():
             self.abort()
-            self.assertIs(scope(), Scope.NONE)
+            self.assertIs(visibility(), Visibility.UNKNOWN)
             names()
 
     def test_a_commit_that_postgresql_turns_into_a_rollback(self) -> None:
@@ -172,9 +173,9 @@ class PostgreSQLIsolationTests(CacheTestCase):
     def test_a_raw_begin_with_a_level(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
-            self.assertIs(scope(), Scope.OVERLAY)
+            self.assertIs(visibility(), Visibility.OWN_READS_ONLY)
             cursor.execute("COMMIT")
-        self.assertIs(scope(), Scope.SHARED)
+        self.assertIs(visibility(), Visibility.NEWEST)
 
 
 @pytest.mark.skipif("connection.vendor != 'mysql'")
@@ -191,7 +192,7 @@ class MySQLIsolationTests(CacheTestCase):
         self.set_level("SERIALIZABLE")
         invalidate(Tag)
         with transaction.atomic():
-            self.assertIs(scope(), Scope.OVERLAY)
+            self.assertIs(visibility(), Visibility.OWN_READS_ONLY)
             self.assertCached(tags)
         self.assertMisses(tags)
 
@@ -204,7 +205,7 @@ class MySQLIsolationTests(CacheTestCase):
             self.assertEqual(in_thread(names), ["A", "B"])
             self.assertEqual(names(), ["A"])
         with transaction.atomic():
-            self.assertIs(scope(), Scope.SHARED)
+            self.assertIs(visibility(), Visibility.NEWEST)
 
     def test_dirty_reads_are_never_cached(self) -> None:
         self.set_level("READ UNCOMMITTED")
@@ -214,10 +215,10 @@ class MySQLIsolationTests(CacheTestCase):
 
     def test_a_level_for_the_next_transaction_only(self) -> None:
         self.set_level("READ UNCOMMITTED", session="")
-        self.assertIs(scope(), Scope.NONE)
+        self.assertIs(visibility(), Visibility.UNKNOWN)
         with transaction.atomic():
-            self.assertIs(scope(), Scope.NONE)
-        self.assertIs(scope(), Scope.SHARED)
+            self.assertIs(visibility(), Visibility.UNKNOWN)
+        self.assertIs(visibility(), Visibility.NEWEST)
 
     def test_the_servers_own_level(self) -> None:
         connection.close()
@@ -225,7 +226,7 @@ class MySQLIsolationTests(CacheTestCase):
         try:
             with transaction.atomic():
                 # REPEATABLE READ, unless the server is configured otherwise.
-                self.assertIs(scope(), Scope.SNAPSHOT)
+                self.assertIs(visibility(), Visibility.SNAPSHOT)
         finally:
             del connection.settings_dict["OPTIONS"]["isolation_level"]
 
@@ -244,7 +245,7 @@ class MySQLIsolationTests(CacheTestCase):
     def test_autocommit_off_by_hand(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET autocommit = 0")
-            self.assertIs(scope(), Scope.NONE)
+            self.assertIs(visibility(), Visibility.UNKNOWN)
             Author.objects.create(name="B")
             in_thread(names)
             cursor.execute("COMMIT")
@@ -385,9 +386,9 @@ class SQLiteIsolationTests(TransactionTestCase):
         self.set_journal("WAL")
         transaction.set_autocommit(False)
         try:
-            self.assertIs(scope(), Scope.SHARED)
+            self.assertIs(visibility(), Visibility.NEWEST)
             with transaction.atomic():
-                self.assertIs(scope(), Scope.SNAPSHOT)
+                self.assertIs(visibility(), Visibility.SNAPSHOT)
         finally:
             transaction.set_autocommit(True)
 
@@ -395,9 +396,9 @@ class SQLiteIsolationTests(TransactionTestCase):
         self.set_journal("WAL")
         with connection.cursor() as cursor:
             cursor.execute("BEGIN IMMEDIATE")
-            self.assertIs(scope(), Scope.SHARED)
+            self.assertIs(visibility(), Visibility.NEWEST)
             cursor.execute("ROLLBACK")
-        self.assertIs(scope(), Scope.SHARED)
+        self.assertIs(visibility(), Visibility.NEWEST)
 
     def test_a_rollback_journal_keeps_writers_out_from_the_first_hit_on(self) -> None:
         """What a transaction has read, from the cache or not, does not change until its end."""

@@ -137,7 +137,7 @@ class StageTests(TransactionTestCase):
             (cold, ScheduledCache, "add", set_instead),
             (transaction, Overlay, "publishable", publish_all),
             (transaction, Overlay, "touch", lambda overlay, tables: None),
-            (pinned, lookup, "_find_pinned", not_confirmed),
+            (pinned, lookup, "_find_of_snapshot", not_confirmed),
         ):
             with (
                 self.subTest(name),

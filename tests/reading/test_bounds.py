@@ -97,7 +97,7 @@ class BoundTests(CacheTestCase):
                     Tag.objects.create(name=str(number))
                 tags = Tag.objects.filter(pk__lt=number + 10**6)
                 self.assertEqual(len(tags), (number + 1) // 500 + 1)
-                overlay = state_of(connection).overlay
+                overlay = state_of(connection).transaction.overlay
                 assert overlay is not None
                 kept = [entry for level in overlay.levels for entry in level.entries.values()]
                 largest = max(largest, sum(map(_size, kept)))
@@ -112,7 +112,7 @@ class BoundTests(CacheTestCase):
                 len(Tag.objects.filter(pk__lt=number))
                 end = connection.savepoint_rollback if number % 2 else connection.savepoint_commit
                 end(savepoint)
-            overlay = state_of(connection).overlay
+            overlay = state_of(connection).transaction.overlay
             assert overlay is not None
             kept = [entry for level in overlay.levels for entry in level.entries.values()]
             self.assertEqual(len(kept), 150)

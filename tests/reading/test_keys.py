@@ -12,7 +12,7 @@ from django.core.cache.backends.base import memcache_key_warnings
 from django.db import connection, connections
 from django.test import SimpleTestCase, override_settings
 
-from cachalot.core.connection.session import session_of
+from cachalot.core.connection.state import state_of
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.utils import get_query_cache_key, get_table_cache_key
 from tests import keygens
@@ -105,9 +105,9 @@ class QueryKeyTests(CacheTestCase):
                 note()
         with override_settings(USE_TZ=False):
             note()
-        session_of(connection).make_unique()
+        state_of(connection).session.make_unique()
         note()
-        session_of(connection).clear()
+        state_of(connection).session.clear()
         self.assertEqual(len(set(keys)), len(keys))
         # All of it was put back.
         self.assertEqual(key_of(self.queryset), self.key)

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from cachalot.api import invalidate
 from cachalot.core.cache.store import Store
 from cachalot.core.connection.state import state_of
-from cachalot.core.connection.visibility import Scope
+from cachalot.core.connection.visibility import Visibility
 from cachalot.core.reading import snapshots
 from cachalot.utils import get_table_cache_key
 from tests.library.models import Author, Tag
@@ -67,7 +67,7 @@ class SnapshotTests(CacheTestCase):
         with transaction.atomic():
             if connection.vendor == "postgresql":
                 self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            self.assertIs(state_of(connection).scope(), Scope.SNAPSHOT)
+            self.assertIs(state_of(connection).visibility(), Visibility.SNAPSHOT)
             yield
 
     def assertNoQuery(self, read: Callable[[], Any]) -> Any:

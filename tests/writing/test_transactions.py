@@ -448,7 +448,7 @@ class TransactionTests(CacheTestCase):
         ):
             for n in range(100):
                 list(Author.objects.filter(pk=n).values_list("name"))
-            overlay = state_of(connection).overlay
+            overlay = state_of(connection).transaction.overlay
             kept = sum(
                 len(entry.stored.payload)
                 for level in overlay.levels

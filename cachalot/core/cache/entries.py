@@ -8,8 +8,19 @@ from operator import methodcaller
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from cachalot.core.outcomes import Outcome
+
 # Part of every entry's checksum: an entry of another format is a miss.
 _FORMAT = b"3 "
+
+
+class Hit(NamedTuple):
+    """A result that was found; nobody else has these rows. ``size`` is in bytes."""
+
+    rows: Any
+    outcome: Outcome
+    stored: Stored
+    size: int
 
 
 class Stored(NamedTuple):

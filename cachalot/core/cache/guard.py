@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from django.core.cache import caches
 
@@ -75,10 +76,14 @@ class Guard:
         except Exception as error:
             self.failed(error)
             return None
-        if lies_in_database(cache):
-            return None
-        keep_clients(cache)
-        return Store(cache)
+        store: Store | None = getattr(cache, "_cachalot_store", None)
+        # A copy of a cache, or a wrapper around one, may show the store of the original.
+        if store is None or store.cache is not cache:
+            if lies_in_database(cache):
+                return None
+            keep_clients(cache)
+            store = cache._cachalot_store = Store(cache)  # type: ignore[attr-defined]
+        return store
 
     def readable_store(self) -> Store:
         """Return what is in the cache, to be read now. Settles what is owed to it first.
@@ -133,24 +138,26 @@ class Guard:
 
     def mark_pending_again(self, version_keys: Mapping[str, int | None]) -> None:
         """Keep the keys pending until the mark expires. Never raise."""
-        self._write(lambda store: store.mark_pending(version_keys), version_keys)
+        self._write(Store.mark_pending, version_keys)
 
     def renew(self, version_keys: Mapping[str, int | None]) -> None:
         """Renew versions, now or as soon as the cache answers. Never raise."""
         if self._may_write():
-            self._write(lambda store: store.renew(version_keys), version_keys)
+            self._write(Store.renew, version_keys)
         else:
             self.owe(version_keys)
 
-    def _write(self, write: Callable[[Store], None], keys: Mapping[str, int | None]) -> None:
+    def _write(
+        self, write: Callable[[Store, Any], None], version_keys: Mapping[str, int | None]
+    ) -> None:
         began = self._time()
         try:
             store = self.store()
             if store is not None:
-                write(store)
+                write(store, version_keys)
         except Exception as error:
             self._write_failed(error, began)
-            self.owe(keys)
+            self.owe(version_keys)
 
     def owe(self, version_keys: Mapping[str, int | None]) -> None:
         """Remember versions that must be renewed before the cache is used again."""

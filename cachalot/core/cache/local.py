@@ -15,7 +15,8 @@ import uuid
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from cachalot.core.cache.entries import Stored, unpack
+from cachalot.core.cache.entries import Hit, Stored, unpack
+from cachalot.core.outcomes import Outcome
 from cachalot.settings import cachalot_settings, forget_on_change
 
 # Cells that nobody can change in place; subclasses may have attributes.
@@ -38,11 +39,13 @@ class Result(NamedTuple):
     rows: Any
     size: int
 
-    def copy(self) -> Any:
+    def as_hit(self) -> Hit:
         """Return the rows, sharing no more than cells and rows that cannot be changed."""
         if self.stored.payload:
-            return unpack(self.stored.payload)
-        return list(self.rows) if type(self.rows) is list else self.rows
+            rows = unpack(self.stored.payload)
+        else:
+            rows = list(self.rows) if type(self.rows) is list else self.rows
+        return Hit(rows, Outcome.LOCAL_HIT, self.stored, self.size)
 
 
 class LocalTier:

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.conf import settings
 
-from cachalot.core.connection.session import session_of
 from cachalot.core.connection.state import state_of
 
 # What in a database's settings decides which rows a session sees.
@@ -17,11 +16,11 @@ _OPTIONS = ("options", "init_command", "assume_role", "service", "sql_mode")
 
 def origin_of(connection: Any) -> bytes:
     """Return what tells whose rows these are: alias, database, tenant and session."""
-    database = connection.settings_dict
+    state, database = state_of(connection), connection.settings_dict
     options = database.get("OPTIONS")
     parts = (
         connection.alias,
-        session_of(connection).fingerprint(),
+        state.session.fingerprint(),
         *map(database.get, _PLACE),
         [(name, options[name]) for name in _OPTIONS if name in options] if options else [],
         # django-tenants and django-tenant-schemas
@@ -31,15 +30,14 @@ def origin_of(connection: Any) -> bytes:
         settings.USE_TZ,
         connection.timezone_name,
         # What tells databases in memory apart.
-        state_of(connection).identity,
+        state.identity,
         os.getpid(),
     )
     # Hardly ever changes from one query to the next.
-    known: tuple[object, bytes] | None = connection.__dict__.get("_cachalot_origin")
-    if known is not None and known[0] == parts:
-        return known[1]
+    if state.origin is not None and state.origin[0] == parts:
+        return state.origin[1]
     origin = _encoded(connection.vendor, *map(str, parts[:-2]), *_memory_identity(connection))
-    connection._cachalot_origin = parts, origin
+    state.origin = parts, origin
     return origin
 
 

@@ -29,16 +29,19 @@ _NOT_AT_DEFAULT = frozenset({"time zone", "role", "session authorization", "clie
 _NOT_IN_ALL = frozenset({"role", "session authorization", _UNKNOWN})
 
 
+#: What was set, by name and whether it is local to the transaction; the latest last.
+Values = dict[tuple[str, bool], bytes]
+
+
 class Session:
     """What raw statements have set on one physical connection.
 
-    ``values`` maps (name, is local to the transaction) to what was set, the latest last: order
-    counts, because statements may overlap.
+    The order of ``values`` counts, because statements may overlap.
     """
 
     def __init__(self) -> None:
-        self.values: dict[tuple[str, bool], bytes] = {}
-        self._savepoints: list[tuple[str, dict[tuple[str, bool], bytes]]] = []
+        self.values: Values = {}
+        self._savepoints: list[tuple[str, Values]] = []
         self._fingerprint: bytes | None = b""
         #: Whether something sets the session as a query runs: what it will be for the next query
         #: nobody knows beforehand. The next physical connection will be treated alike.
@@ -60,11 +63,11 @@ class Session:
         name = _UNKNOWN if vendor == "sqlite" else "use"
         return self.values.get((name, False), b"")
 
-    def snapshot(self) -> dict[tuple[str, bool], bytes]:
+    def snapshot(self) -> Values:
         """Return the values as they are now, for ``restore()``."""
         return dict(self.values)
 
-    def restore(self, values: dict[tuple[str, bool], bytes]) -> None:
+    def restore(self, values: Values) -> None:
         """Take back what a rollback takes back of everything set since the snapshot ``values``."""
         kept = {
             key: value
@@ -160,12 +163,3 @@ class Session:
         else:
             self.restore(self._savepoints[position][1])
             del self._savepoints[position + 1 :]
-
-
-def session_of(connection: Any) -> Session:
-    """Return the session of a Django connection; a new one if nothing was set yet."""
-    try:
-        session: Session = connection._cachalot_session
-    except AttributeError:
-        session = connection._cachalot_session = Session()
-    return session

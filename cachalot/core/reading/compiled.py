@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.core.exceptions import EmptyResultSet
 
 from cachalot.core.connection.origin import origin_of
-from cachalot.core.connection.session import session_of
+from cachalot.core.connection.state import state_of
 from cachalot.core.reading.keys import SET_BY_QUERIES, digest_before_params
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import Catalogue
@@ -124,7 +124,7 @@ def compile_query(compiler: Any) -> CompiledQuery:
         refusal = "locks rows"
     elif compiler.query.explain_info:
         refusal = "is an EXPLAIN"
-    elif session_of(connection).is_set_by_queries:
+    elif state_of(connection).session.is_set_by_queries:
         refusal = SET_BY_QUERIES
     elif plan.reads_clock_words and refusal is None:
         refusal = _why_clock(params)

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any
 
 from cachalot.core.connection.origin import origin_of
-from cachalot.core.connection.session import session_of
+from cachalot.core.connection.state import state_of
 from cachalot.core.outcomes import UncachableQuery
 from cachalot.core.sql.parameters import encode
 
@@ -26,7 +26,7 @@ def query_key(compiler: Any) -> str:
     run, and ``EmptyResultSet`` as ``compiler.as_sql()`` does.
     """
     sql, params = compiler.as_sql()
-    if session_of(compiler.connection).is_set_by_queries:
+    if state_of(compiler.connection).session.is_set_by_queries:
         raise UncachableQuery(SET_BY_QUERIES)
     return key_with(digest_before_params(origin_of(compiler.connection), sql), params)
 

@@ -7,23 +7,21 @@ from time import time as wall_time
 from typing import Any, NamedTuple
 
 from cachalot.core.cache.door import cache_in_use
-from cachalot.core.cache.entries import Stored, unpack
+from cachalot.core.cache.entries import Hit, Stored, unpack
 from cachalot.core.cache.local import Result, local_tier
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.store import Store
 from cachalot.core.connection.overlay import Level
 from cachalot.core.connection.state import State
-from cachalot.core.connection.visibility import Scope
+from cachalot.core.connection.visibility import Visibility
 from cachalot.core.outcomes import Bypass, CacheUnavailable, Outcome
 from cachalot.core.reading.compiled import Plan
-from cachalot.core.reading.snapshots import pinned_nonces
+from cachalot.core.reading.snapshots import versions_of_snapshot
 from cachalot.core.schema.catalogue import SCHEMA, catalogue_of, follow
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
-
-_OF_BEGINNING = frozenset({Scope.SNAPSHOT, Scope.OVERLAY})
 
 _NO_SNAPSHOT = "reads a table without transactions, in a transaction with a snapshot"
 _UNKNOWN_VIEW = "runs in a transaction or on a connection of which not enough is known"
@@ -34,24 +32,16 @@ _NEW_SCHEMA = "reads a schema that another process has just changed"
 class Target(NamedTuple):
     """Where the result of a query may be stored, and under which versions.
 
-    Everything in it was read before the query ran.
+    ``shared_versions`` are the nonces in the shared cache, ``own_versions`` those of the
+    transaction, both in the order of ``tables``. Everything in it was read before the query ran.
     """
 
     key: str
     tables: tuple[str, ...]
-    nonces: tuple[str, ...] | None
-    private: tuple[str | None, ...]
+    shared_versions: tuple[str, ...] | None
+    own_versions: tuple[str | None, ...]
     level: Level | None
     changes: int
-
-
-class Hit(NamedTuple):
-    """A result that was found; nobody else has these rows."""
-
-    rows: Any
-    outcome: Outcome
-    stored: Stored
-    size: int
 
 
 def look_up(
@@ -59,43 +49,48 @@ def look_up(
 ) -> tuple[Target | None, Hit | None]:
     """Return the result of a query if it is there, and otherwise where to store it.
 
-    Raise ``Bypass`` if the database must be asked and nothing be stored, and what
-    the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``.
+    Raise ``Bypass`` if the database must be asked and nothing be stored, and what the cache raises
+    under ``CACHALOT_CACHE_ERRORS = "raise"``.
     """
-    tables = plan.tables
-    scope = state.scope()
-    if scope is Scope.NONE:
+    seen = state.visibility()
+    if seen is Visibility.UNKNOWN:
         raise Bypass(_UNKNOWN_VIEW)
-    if scope in _OF_BEGINNING and not catalogue_of(connection).untransactional.isdisjoint(tables):
-        raise Bypass(_NO_SNAPSHOT)
-    if not state.of_thread.pending.isdisjoint(tables):
+    if not state.running.pending.isdisjoint(plan.tables):
         raise Bypass(_PENDING)
-    if not state.is_in_transaction():
-        # Outside a transaction the scope is the shared one.
-        nonces, hit = _read_shared(connection, key, plan)
-        if hit is not None:
-            return None, hit
-        return Target(key, (), nonces, (), None, state.changes), None
-    names = tuple(sorted(tables))
-    overlay = state.transaction()
-    private = overlay.versions(names)
+    if state.is_in_transaction():
+        return _look_up_in_transaction(state, connection, key, plan, seen)
+    # Outside a transaction each statement sees what is newest.
+    versions, hit = _read_shared(connection, key, plan)
+    return (Target(key, (), versions, (), None, state.changes) if hit is None else None), hit
+
+
+def _look_up_in_transaction(
+    state: State, connection: Any, key: str, plan: Plan, seen: Visibility
+) -> tuple[Target | None, Hit | None]:
+    if seen is not Visibility.NEWEST and plan.tables & catalogue_of(connection).untransactional:
+        raise Bypass(_NO_SNAPSHOT)
+    tables = tuple(sorted(plan.tables))
+    overlay = state.overlay()
+    own_versions = overlay.versions(tables)
     # The shared cache has no result of what the transaction itself has written.
-    has_written = any(private)
-    own_nonces: tuple[str, ...] | None = None
+    has_written = any(own_versions)
+    shared_versions: tuple[str, ...] | None = None
+    snapshot: tuple[str, ...] | None = None
     hit = None
-    if scope is Scope.SHARED:
-        own_nonces, hit = _read_shared(connection, key, plan)
+    if seen is Visibility.NEWEST:
+        shared_versions, hit = _read_shared(connection, key, plan)
         if has_written:
             hit = None
-    elif scope is Scope.SNAPSHOT and SCHEMA not in tables:
-        own_nonces = pinned_nonces(state, connection, tables)
-    if hit is None and (stored := overlay.get(key, own_nonces, private)) is not None:
+    elif seen is Visibility.SNAPSHOT and SCHEMA not in plan.tables:
+        shared_versions = snapshot = versions_of_snapshot(state, connection, plan.tables)
+    if hit is None and (stored := overlay.get(key, shared_versions, own_versions)) is not None:
         hit = Hit(unpack(stored.payload), Outcome.TRANSACTION_HIT, stored, len(stored.payload))
-    if hit is None and scope is Scope.SNAPSHOT and own_nonces is not None and not has_written:
-        hit = _find_pinned(own_nonces, key, plan)
+    if hit is None and snapshot is not None and not has_written:
+        hit = _find_of_snapshot(snapshot, key, plan)
     if hit is not None:
         return None, hit
-    return Target(key, names, own_nonces, private, overlay.levels[-1], state.changes), None
+    level = overlay.levels[-1]
+    return Target(key, tables, shared_versions, own_versions, level, state.changes), None
 
 
 def _read_shared(connection: Any, key: str, plan: Plan) -> tuple[tuple[str, ...], Hit | None]:
@@ -119,7 +114,7 @@ def _find(store: Store, key: str, plan: Plan) -> tuple[tuple[str, ...] | None, H
     local = _local(key, plan.timeout)
     if local is not None:
         if max_staleness and recent_versions.confirm(keys, local.nonces, max_staleness):
-            return local.nonces, Hit(local.copy(), Outcome.LOCAL_HIT, local.stored, local.size)
+            return local.nonces, local.as_hit()
         if not recent_versions.confirm(keys, local.nonces):
             # Asking for the versions alone first would cost a second round trip.
             local_tier.discard(key)
@@ -138,7 +133,7 @@ def _find(store: Store, key: str, plan: Plan) -> tuple[tuple[str, ...] | None, H
     if local is None or max_staleness:
         recent_versions.note(keys, nonces, generation)
     if local is not None:
-        return nonces, Hit(local.copy(), Outcome.LOCAL_HIT, local.stored, local.size)
+        return nonces, local.as_hit()
     return nonces, None if stored is None else _unpacked(key, nonces, stored)
 
 
@@ -166,27 +161,20 @@ def _local(key: str, timeout: float | None) -> Result | None:
     return None
 
 
-def _find_pinned(pins: tuple[str, ...], key: str, plan: Plan) -> Hit | None:
+def _find_of_snapshot(versions: tuple[str, ...], key: str, plan: Plan) -> Hit | None:
     """Return the result stored under the versions of the transaction's snapshot.
 
     They must be in force still when the result is at hand: what a slow reader stores under them
     later may be newer than they are.
     """
     local = _local(key, plan.timeout)
-    if local is not None and local.nonces != pins:
+    if local is not None and local.nonces != versions:
         local = None
-    stored = None
     try:
         with cache_in_use() as store:
-            if local is None:
-                stored = store.entry(key, pins)
-            if local is None and stored is None:
-                return None
-            if not store.are_in_force(plan.version_keys, pins):
+            stored = store.entry(key, versions) if local is None else local.stored
+            if stored is None or not store.are_in_force(plan.version_keys, versions):
                 return None
     except CacheUnavailable:
         return None
-    if local is not None:
-        return Hit(local.copy(), Outcome.LOCAL_HIT, local.stored, local.size)
-    assert stored is not None
-    return _unpacked(key, pins, stored)
+    return _unpacked(key, versions, stored) if local is None else local.as_hit()

@@ -11,11 +11,12 @@ from django.core.exceptions import EmptyResultSet
 from django.db.models.sql.constants import MULTI, SINGLE
 
 from cachalot.core import events
+from cachalot.core.cache.entries import Hit
 from cachalot.core.connection.state import state_of, why_not_used
 from cachalot.core.outcomes import Outcome, Refused, UncachableQuery, Unstorable
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
 from cachalot.core.reading.keys import key_with
-from cachalot.core.reading.lookup import Hit, Target, look_up
+from cachalot.core.reading.lookup import Target, look_up
 from cachalot.core.reading.results import store, stream
 from cachalot.core.schema.catalogue import SCHEMA
 from cachalot.core.schema.tables import display_name
@@ -38,7 +39,7 @@ def read(
     """Return what ``execute(compiler, result_type, chunked_fetch, chunk_size)`` would return."""
     connection = compiler.connection
     if result_type != MULTI and result_type != SINGLE:
-        with covered(connection):
+        with own_statement(connection):
             return execute(compiler, result_type, chunked_fetch, chunk_size)
     if (
         connection.needs_rollback
@@ -183,17 +184,17 @@ class _Reading:
         compiler, query = self._compiler, self._query
         connection = compiler.connection
         if query is None:
-            with covered(connection):
+            with own_statement(connection):
                 return self._execute(compiler, *self._arguments)
         # Django compiles in execute_sql(): let it find what is compiled already.
         compiler.as_sql = lambda *args, **kwargs: (query.sql, query.params)
-        of_thread = state_of(connection).of_thread
-        is_reading, of_thread.is_reading = of_thread.is_reading, True
+        running = state_of(connection).running
+        is_reading, running.is_reading = running.is_reading, True
         try:
-            with covered(connection):
+            with own_statement(connection):
                 return self._execute(compiler, *self._arguments)
         finally:
-            of_thread.is_reading = is_reading
+            running.is_reading = is_reading
             del compiler.as_sql
 
     def tell_hit(self, hit: Hit) -> None:
@@ -232,17 +233,17 @@ class _Reading:
         )
 
 
-class covered:
+class own_statement:
     """Tell the cursor that the statement to come is the compiler's own: nothing to classify."""
 
-    __slots__ = ("_of_thread", "_previous")
+    __slots__ = ("_previous", "_running")
 
     def __init__(self, connection: Any) -> None:
-        self._of_thread = state_of(connection).of_thread
+        self._running = state_of(connection).running
 
     def __enter__(self) -> None:
-        self._previous = self._of_thread.is_covered
-        self._of_thread.is_covered = True
+        self._previous = self._running.is_own_statement
+        self._running.is_own_statement = True
 
     def __exit__(self, *exc_info: object) -> None:
-        self._of_thread.is_covered = self._previous
+        self._running.is_own_statement = self._previous

@@ -35,11 +35,11 @@ def store(state: State, target: Target, tables: frozenset[str], rows: Any, secon
         raise Unstorable(_OVERTAKEN)
     stored = Stored(_pack(rows), time(), seconds)
     if target.level is None:
-        assert target.nonces is not None
-        publish({target.key: (target.nonces, tables, stored)})
-    elif state.overlay is not None:
-        entry = Entry(target.tables, target.nonces, target.private, stored)
-        state.overlay.put(target.level, target.key, entry)
+        assert target.shared_versions is not None
+        publish({target.key: (target.shared_versions, tables, stored)})
+    elif (overlay := state.transaction.overlay) is not None:
+        entry = Entry(target.tables, target.shared_versions, target.own_versions, stored)
+        overlay.put(target.level, target.key, entry)
     return len(stored.payload)
 
 

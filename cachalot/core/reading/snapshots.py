@@ -29,16 +29,18 @@ _in_use: dict[str, OrderedDict[str, None]] = {}
 _lock = threading.Lock()
 
 
-def pinned_nonces(state: State, connection: Any, tables: frozenset[str]) -> tuple[str, ...] | None:
+def versions_of_snapshot(
+    state: State, connection: Any, tables: frozenset[str]
+) -> tuple[str, ...] | None:
     """Return the pinned versions of ``tables``, None if one of them is not pinned.
 
     The first call in a transaction takes the snapshot, unless something has taken it before. Raise
     what the database raises, and the cache under ``CACHALOT_CACHE_ERRORS = "raise"``.
     """
     in_use = _tables_in_use(connection.alias, tables)
-    if state.pins is None:
+    if state.transaction.snapshot_versions is None:
         # If the cache fails, nothing is pinned.
-        state.pins = {}
+        state.transaction.snapshot_versions = {}
         statement = None if state.has_snapshot() else _statement_taking_one(connection, tables)
         if statement is not None:
             keys = version_keys(connection.alias, in_use)
@@ -50,8 +52,8 @@ def pinned_nonces(state: State, connection: Any, tables: frozenset[str]) -> tupl
             with driver_cursor(connection) as cursor:
                 cursor.execute(statement)
                 cursor.fetchall()
-            state.pins = before
-    keys, pins = version_keys(connection.alias, tables), state.pins
+            state.transaction.snapshot_versions = before
+    keys, pins = version_keys(connection.alias, tables), state.transaction.snapshot_versions
     return tuple(pins[key] for key in keys) if pins.keys() >= set(keys) else None
 
 

@@ -10,7 +10,7 @@ from django.db import NotSupportedError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.connection.cursor import driver_cursor
-from cachalot.core.connection.session import session_of
+from cachalot.core.connection.state import state_of
 from cachalot.core.schema.introspection import READERS, Catalogue
 from cachalot.core.sql.names import canonical
 
@@ -27,7 +27,7 @@ def _read(connection: BaseDatabaseWrapper) -> Catalogue:
         return Catalogue(frozenset(map(canonical, names)))
     with driver_cursor(connection) as cursor:
         # In a transaction this may be the statement that takes its snapshot.
-        connection._cachalot_has_snapshot = True  # type: ignore[attr-defined]
+        state_of(connection).transaction.has_snapshot = True
         return READERS[connection.vendor](cursor)
 
 
@@ -48,7 +48,7 @@ _nonces: dict[Key, str] = {}
 
 def key_of(connection: BaseDatabaseWrapper) -> Key:
     """Return what tells databases apart within a process."""
-    database = session_of(connection).database(connection.vendor)
+    database = state_of(connection).session.database(connection.vendor)
     return connection.alias, str(connection.settings_dict["NAME"]), database
 
 

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cachalot.core.connection.session import session_of
 from cachalot.core.connection.state import State, is_tracked, state_of
 from cachalot.core.schema.catalogue import SCHEMA
 from cachalot.core.schema.tables import known_tables_in
@@ -32,21 +31,22 @@ _TAKES_NO_SNAPSHOT = frozenset({Kind.SESSION, Kind.TRANSACTION})
 def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Callable[[], T]) -> T:
     """Run a raw statement, given with its parameters, and account for what it may change."""
     state = state_of(connection)
-    of_thread = state.of_thread
-    if of_thread.is_reading and not (
-        of_thread.is_covered and isinstance(sql, str) and sql.startswith("SELECT ")
+    running = state.running
+    if running.is_reading and not (
+        running.is_own_statement and isinstance(sql, str) and sql.startswith("SELECT ")
     ):
         note_setting(connection, state, _text_of(sql, connection), params)
-    if (of_thread.is_covered and not sets_config(connection, sql)) or not is_tracked(connection):
-        # What the statement itself triggers, by an execute wrapper for instance, is not covered.
-        is_covered, of_thread.is_covered = of_thread.is_covered, False
+    is_own, is_followed = running.is_own_statement, is_tracked(connection)
+    if (is_own and not sets_config(connection, sql)) or not is_followed:
+        # What the statement itself triggers, by an execute wrapper for instance, is another one.
+        running.is_own_statement = False
         state.note_statement()
         try:
-            if is_covered and isinstance(sql, str) and is_tracked(connection):
+            if is_own and is_followed and isinstance(sql, str):
                 return run_calling(connection, sql, run)
             return run()
         finally:
-            of_thread.is_covered = is_covered
+            running.is_own_statement = is_own
     text = _text_of(sql, connection)
     statement = classify(text, connection.vendor)
     if statement.kind not in _TAKES_NO_SNAPSHOT or "snapshot" in text.lower():
@@ -72,13 +72,14 @@ def _run(
     text: str,
     run: Callable[[], T],
 ) -> T:
-    if statement.commits_implicitly and state.overlay is not None:
+    overlay = state.transaction.overlay
+    if statement.commits_implicitly and overlay is not None:
         # Signals wait for the end of what Django takes for the transaction.
-        with invalidating(connection, state.overlay.dirty):
+        with invalidating(connection, overlay.dirty):
             result = _run_by_kind(connection, state, statement, text, run)
         # What was read belongs to a snapshot that is gone.
-        state.overlay.forget_entries()
-        state.pins = {}
+        overlay.forget_entries()
+        state.transaction.snapshot_versions = {}
         return result
     return _run_by_kind(connection, state, statement, text, run)
 
@@ -107,7 +108,7 @@ def _run_by_kind(
 def call_procedure(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     """Run a stored procedure, which may write anything."""
     if is_tracked(connection):
-        session_of(connection).make_unique()  # it may SET anything, too
+        state_of(connection).session.make_unique()  # it may SET anything, too
     if not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run()
     with writing(connection, all_tables(connection)):
@@ -151,7 +152,8 @@ def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[...
         def executescript(script: str) -> T:
             state = state_of(connection)
             state.is_lost |= state.is_in_transaction()
-            with invalidating(connection, state.dirty), _writing_raw(connection, script):
+            dirty = state.transaction.dirty
+            with invalidating(connection, dirty), _writing_raw(connection, script):
                 return method(script)
 
         return executescript
@@ -212,11 +214,11 @@ def _change_schema(
 ) -> T:
     if statement.makes_temporary:
         # It hides another table of its name, in this session alone.
-        session_of(connection).make_unique()
+        state_of(connection).session.make_unique()
     try:
         return _write_raw(connection, statement, run)
     finally:
-        state.changed_schema |= state.is_in_transaction()
+        state.transaction.changed_schema |= state.is_in_transaction()
         forget_schema(connection)
 
 
@@ -234,7 +236,7 @@ def _change_session(
     if connection.vendor != "mysql" or "autocommit" not in text.lower():
         return run()
     # Turning it on commits; turning it off opens transactions that Django knows nothing of.
-    with invalidating(connection, state.dirty):
+    with invalidating(connection, state.transaction.dirty):
         result = run()
     state.is_lost = True
     return result

@@ -118,7 +118,7 @@ def calling(connection: BaseDatabaseWrapper, sql: str, *, defines: bool = False)
                 yield
             finally:
                 state = state_of(connection)
-                state.changed_schema |= state.is_in_transaction()
+                state.transaction.changed_schema |= state.is_in_transaction()
                 forget_schema(connection)
     if not defines:
         if len(of_server) > _MAX_NAMES:

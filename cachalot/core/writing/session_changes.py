@@ -6,7 +6,6 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cachalot.core.connection.session import session_of
 from cachalot.core.connection.state import State
 from cachalot.core.sql.settings import settings_in
 from cachalot.core.sql.statements import Kind, Statement, classify
@@ -25,8 +24,8 @@ def set_session(
     """Take in what a statement that was run has set."""
     is_in_transaction = state.is_in_transaction()
     if is_in_transaction:
-        state.transaction()  # remembers what a rollback brings back
-    session = session_of(connection)
+        state.overlay()  # remembers what a rollback brings back
+    session = state.session
     if "isolation" in text.lower():
         state.set_isolation(text)
     if statement.kind is not Kind.SESSION:
@@ -45,7 +44,7 @@ def note_setting(connection: BaseDatabaseWrapper, state: State, text: str, param
 
     The engine may do so when it gives a cursor, or an execute wrapper.
     """
-    session = session_of(connection)
+    session = state.session
     if session.is_set_by_queries:
         return
     statement = classify(text, connection.vendor)

@@ -29,7 +29,7 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     state = state_of(connection)
     if state.is_aborted():
         return rollback(connection, run)
-    overlay = state.overlay
+    overlay = state.transaction.overlay
     if overlay is None or not is_tracked(connection):
         result = run()
         state.end_transaction(is_rollback=False)
@@ -37,10 +37,10 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     dirty = overlay.dirty
     # If run() raises, nobody knows whether the data was committed. What the transaction has
     # written stays dirty until it is known to be over.
-    state.has_failed_commit = True
+    state.transaction.has_failed_commit = True
     with invalidating(connection, dirty):
         result = run()
-    if state.changed_schema:
+    if state.transaction.changed_schema:
         forget_schema(connection)
     entries = {
         key: (entry.shared, frozenset(entry.tables), entry.stored)
@@ -59,11 +59,11 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
 def _announce_when_possible(
     connection: BaseDatabaseWrapper, state: State, tables: frozenset[str]
 ) -> None:
-    if state.is_managed:
+    if state.unannounced is None:
+        announce(connection.alias, tables)
+    else:
         # Until autocommit is on again, a query of a receiver would open another transaction.
         state.unannounced |= tables
-    else:
-        announce(connection.alias, tables)
 
 
 def set_autocommit(
@@ -73,28 +73,27 @@ def set_autocommit(
     state = state_of(connection)
     if not autocommit:
         result = run()
-        state.is_managed = by_atomic
+        state.unannounced = frozenset() if by_atomic else None
         return result
     try:
-        return commit(connection, run) if state.overlay is not None else run()
+        return commit(connection, run) if state.transaction.overlay is not None else run()
     finally:
-        unannounced, state.unannounced = state.unannounced, frozenset()
-        state.is_managed = False
-        announce(connection.alias, unannounced)
+        unannounced, state.unannounced = state.unannounced, None
+        announce(connection.alias, unannounced or ())
 
 
 def rollback(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     """Run a ROLLBACK, or whatever else ends the transaction without committing it."""
     state = state_of(connection)
-    overlay = state.overlay
+    overlay = state.transaction.overlay
     result = run()  # if it raises, the transaction may be open still, and stays known
     shown: frozenset[str] = frozenset()
     if overlay is not None:
-        if state.changed_schema:
+        if state.transaction.changed_schema:
             forget_schema(connection)
         # MySQL cannot undo everything: MyISAM tables, and what DDL has committed on its way.
         can_undo = connection.vendor != "mysql" and connection.features.supports_transactions
-        if not can_undo and not state.has_failed_commit:
+        if not can_undo and not state.transaction.has_failed_commit:
             invalidate_shared(connection.alias, overlay.dirty)
             shown = overlay.dirty & remembered_catalogue_of(connection).untransactional
     state.end_transaction(is_rollback=True)
@@ -112,11 +111,11 @@ def control(
     if leading == "SAVEPOINT":
         return _set_savepoint(connection, state, name, run)
     if leading == "RELEASE":
-        if name == state.outermost_savepoint:
+        if name == state.transaction.outermost_savepoint:
             return commit(connection, run)
         result = run()
-        if state.overlay is not None:
-            state.overlay.release(name)
+        if state.transaction.overlay is not None:
+            state.transaction.overlay.release(name)
         return result
     if "TO" in rest:
         result = run()
@@ -124,15 +123,15 @@ def control(
         return result
     if leading in {"BEGIN", "START"}:
         result = run()
-        state.has_raw_transaction |= not state.is_in_transaction()
-        state.keeps_writers_out = not {"IMMEDIATE", "EXCLUSIVE"}.isdisjoint(rest)
+        state.transaction.is_raw |= not state.is_in_transaction()
+        state.transaction.keeps_writers_out = not {"IMMEDIATE", "EXCLUSIVE"}.isdisjoint(rest)
         if "ISOLATION" in rest:
             state.set_isolation(statement.parts[0])
         return result
     ends = rollback if leading in {"ROLLBACK", "ABORT"} else commit
     result = ends(connection, run)
     if "CHAIN" in rest and "NO" not in rest:
-        state.has_raw_transaction = not state.is_in_transaction()
+        state.transaction.is_raw = not state.is_in_transaction()
     return result
 
 
@@ -144,19 +143,20 @@ def _set_savepoint(
     result = run()
     if not was_open:
         # On SQLite the first savepoint outside BEGIN is the transaction.
-        state.has_raw_transaction = not state.is_in_transaction()
-        state.outermost_savepoint = name
-    state.forget_scope()
+        state.transaction.is_raw = not state.is_in_transaction()
+        state.transaction.outermost_savepoint = name
+    # A savepoint may have taken a snapshot.
+    state.transaction.visibility = None
     if state.is_in_transaction():
-        state.transaction().savepoint(name)
+        state.overlay().savepoint(name)
     return result
 
 
 def _roll_back_to(connection: BaseDatabaseWrapper, state: State, savepoint: str) -> None:
     state.changes += 1
-    if state.overlay is None:
+    if state.transaction.overlay is None:
         return
-    undone = state.overlay.rollback_to(savepoint)
+    undone = state.transaction.overlay.rollback_to(savepoint)
     if connection.vendor == "mysql":
         # What was written to a MyISAM table is still there.
-        state.overlay.touch(undone)
+        state.transaction.overlay.touch(undone)

@@ -108,8 +108,8 @@ def writing(
     if not state.is_in_transaction() and not state.is_lost:
         with _writing_at_once(connection, state, changed):
             yield
-        if not changed <= state.of_thread.pending:
-            announce(connection.alias, changed - state.of_thread.pending)
+        if not changed <= state.running.pending:
+            announce(connection.alias, changed - state.running.pending)
         return
     at_once = commits or state.is_lost
     try:
@@ -119,7 +119,7 @@ def writing(
             yield
     finally:
         state.changes += 1
-        state.transaction().touch(changed)
+        state.overlay().touch(changed)
 
 
 def _with_sources(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> frozenset[str]:
@@ -136,13 +136,13 @@ def _writing_at_once(
     connection: BaseDatabaseWrapper, state: State, tables: frozenset[str]
 ) -> Iterator[None]:
     """Invalidate around a statement that commits by itself."""
-    outer = state.of_thread.pending
-    state.of_thread.pending = outer | tables
+    outer = state.running.pending
+    state.running.pending = outer | tables
     try:
         with invalidating(connection, tables - outer):
             yield
     finally:
-        state.of_thread.pending = outer
+        state.running.pending = outer
         state.changes += 1
 
 

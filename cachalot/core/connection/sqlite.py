@@ -1,0 +1,38 @@
+"""What only SQLite itself can tell of a connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cachalot.core.connection.cursor import driver_cursor
+
+
+def journal_of(connection: Any) -> str:
+    """Return the mode of the journal in lower case, such as ``"wal"``."""
+    with driver_cursor(connection) as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        (journal,) = cursor.fetchone()
+    return str(journal).lower()
+
+
+def take_read_lock(connection: Any) -> None:
+    """Have an open transaction hold the lock, or the snapshot, that its first query would take."""
+    with driver_cursor(connection) as cursor:
+        cursor.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+        cursor.fetchall()
+
+
+def has_open_statement(connection: Any) -> bool:
+    """Whether a statement has rows left to fetch."""
+    try:
+        # sqlite3 has no question for it, but a collation cannot be replaced meanwhile
+        # (sqlite3_create_collation: SQLITE_BUSY).
+        connection.connection.create_collation("cachalot_probe", _compare)
+        connection.connection.create_collation("cachalot_probe", None)
+    except connection.Database.OperationalError:
+        return True
+    return False
+
+
+def _compare(one: str, other: str) -> int:
+    return (one > other) - (one < other)
