@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.cache.door import guard_of
 from cachalot.core.connection.state import why_not_used
@@ -105,7 +106,7 @@ def _key_of(compiler: Any, compiled: CompiledQuery) -> tuple[str | None, str | N
         return None, f"the query {error.reason}"
 
 
-def _why_not_here(connection: Any, timeout: float | None) -> str | None:
+def _why_not_here(connection: BaseDatabaseWrapper, timeout: float | None) -> str | None:
     """Return what the settings or the block around have against caching this connection."""
     if not is_enabled():
         return "caching is switched off"

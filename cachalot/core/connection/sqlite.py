@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from cachalot.core.connection.cursor import driver_cursor
 
 
-def journal_of(connection: Any) -> str:
+def journal_of(connection: BaseDatabaseWrapper) -> str:
     """Return the mode of the journal in lower case, such as ``"wal"``."""
     with driver_cursor(connection) as cursor:
         cursor.execute("PRAGMA journal_mode")
@@ -15,21 +18,23 @@ def journal_of(connection: Any) -> str:
     return str(journal).lower()
 
 
-def take_read_lock(connection: Any) -> None:
+def take_read_lock(connection: BaseDatabaseWrapper) -> None:
     """Have an open transaction hold the lock, or the snapshot, that its first query would take."""
     with driver_cursor(connection) as cursor:
         cursor.execute("SELECT 1 FROM sqlite_master LIMIT 1")
         cursor.fetchall()
 
 
-def has_open_statement(connection: Any) -> bool:
+def has_open_statement(connection: BaseDatabaseWrapper) -> bool:
     """Whether a statement has rows left to fetch."""
+    driver_connection: Any = connection.connection
     try:
-        # sqlite3 has no question for it, but a collation cannot be replaced meanwhile
-        # (sqlite3_create_collation: SQLITE_BUSY).
-        connection.connection.create_collation("cachalot_probe", _compare)
-        connection.connection.create_collation("cachalot_probe", None)
-    except connection.Database.OperationalError:
+        with connection.wrap_database_errors:
+            # sqlite3 has no question for it, but a collation cannot be replaced meanwhile
+            # (sqlite3_create_collation: SQLITE_BUSY).
+            driver_connection.create_collation("cachalot_probe", _compare)
+            driver_connection.create_collation("cachalot_probe", None)
+    except OperationalError:
         return True
     return False
 

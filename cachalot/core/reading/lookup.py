@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from time import time as wall_time
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.cache.door import cache_in_use
 from cachalot.core.cache.entries import Hit, Stored, unpack
@@ -45,7 +47,7 @@ class Target(NamedTuple):
 
 
 def look_up(
-    state: State, connection: Any, key: str, plan: Plan
+    state: State, connection: BaseDatabaseWrapper, key: str, plan: Plan
 ) -> tuple[Target | None, Hit | None]:
     """Return the result of a query if it is there, and otherwise where to store it.
 
@@ -65,7 +67,7 @@ def look_up(
 
 
 def _look_up_in_transaction(
-    state: State, connection: Any, key: str, plan: Plan, seen: Visibility
+    state: State, connection: BaseDatabaseWrapper, key: str, plan: Plan, seen: Visibility
 ) -> tuple[Target | None, Hit | None]:
     if seen is not Visibility.NEWEST and plan.tables & catalogue_of(connection).untransactional:
         raise Bypass(_NO_SNAPSHOT)
@@ -93,7 +95,9 @@ def _look_up_in_transaction(
     return Target(key, tables, shared_versions, own_versions, level, state.changes), None
 
 
-def _read_shared(connection: Any, key: str, plan: Plan) -> tuple[tuple[str, ...], Hit | None]:
+def _read_shared(
+    connection: BaseDatabaseWrapper, key: str, plan: Plan
+) -> tuple[tuple[str, ...], Hit | None]:
     """Return the versions in force and the result stored under them."""
     keys = plan.version_keys
     with cache_in_use((*keys, key)) as store:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter, time
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql.constants import MULTI, SINGLE
 
 from cachalot.core import events
@@ -91,12 +93,19 @@ def key_of(compiler: Any, query: CompiledQuery) -> str:
     if query.refusal is not None:
         raise UncachableQuery(query.refusal)
     if cachalot_settings.has_own_query_keys():
-        compiler.as_sql = lambda *args, **kwargs: (query.sql, query.params)
-        try:
+        with _compiled(compiler, query):
             return cachalot_settings.query_key_generator()(compiler)
-        finally:
-            del compiler.as_sql
     return key_with(query.plan.digest, query.params)
+
+
+@contextmanager
+def _compiled(compiler: Any, query: CompiledQuery) -> Iterator[None]:
+    """Let whoever compiles in the body, as ``execute_sql()`` does, find it compiled already."""
+    compiler.as_sql = lambda *args, **kwargs: (query.sql, query.params)
+    try:
+        yield
+    finally:
+        del compiler.as_sql
 
 
 class _Reading:
@@ -186,16 +195,13 @@ class _Reading:
         if query is None:
             with own_statement(connection):
                 return self._execute(compiler, *self._arguments)
-        # Django compiles in execute_sql(): let it find what is compiled already.
-        compiler.as_sql = lambda *args, **kwargs: (query.sql, query.params)
         running = state_of(connection).running
         is_reading, running.is_reading = running.is_reading, True
         try:
-            with own_statement(connection):
+            with _compiled(compiler, query), own_statement(connection):
                 return self._execute(compiler, *self._arguments)
         finally:
             running.is_reading = is_reading
-            del compiler.as_sql
 
     def tell_hit(self, hit: Hit) -> None:
         """Tell the listeners what was found."""
@@ -238,7 +244,7 @@ class own_statement:
 
     __slots__ = ("_previous", "_running")
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._running = state_of(connection).running
 
     def __enter__(self) -> None:

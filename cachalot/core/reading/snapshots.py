@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.cache.door import cache_in_use
 from cachalot.core.connection.cursor import driver_cursor
@@ -30,7 +31,7 @@ _lock = threading.Lock()
 
 
 def versions_of_snapshot(
-    state: State, connection: Any, tables: frozenset[str]
+    state: State, connection: BaseDatabaseWrapper, tables: frozenset[str]
 ) -> tuple[str, ...] | None:
     """Return the pinned versions of ``tables``, None if one of them is not pinned.
 
@@ -69,7 +70,7 @@ def _tables_in_use(db_alias: str, tables: frozenset[str]) -> frozenset[str]:
         return frozenset(in_use)
 
 
-def _statement_taking_one(connection: Any, tables: frozenset[str]) -> str | None:
+def _statement_taking_one(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> str | None:
     if connection.vendor == "postgresql":
         return "SELECT 1"
     if connection.vendor == "sqlite":
