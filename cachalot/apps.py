@@ -9,9 +9,9 @@ from django.core.checks import register
 from django.core.signals import setting_changed
 from django.db.models.signals import class_prepared, post_migrate
 
-from cachalot import checks, deploy_checks, settings
+from cachalot import checks, settings
 from cachalot.api import invalidate_migrated
-from cachalot.core import patches, statistics
+from cachalot.core import patches
 from cachalot.core.cache import door
 
 
@@ -35,7 +35,6 @@ class CachalotConfig(AppConfig):
         post_migrate.connect(invalidate_migrated, dispatch_uid="cachalot.migrations")
         for check in checks.CHECKS:
             register(check, "cachalot")
-        for check in deploy_checks.CHECKS:
+        for check in checks.DEPLOY_CHECKS:
             register(check, "cachalot", deploy=True)
-        statistics.follow_setting()
         atexit.register(door.settle_before_exit)

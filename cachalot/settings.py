@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from contextlib import suppress
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-#: The value of ``CACHALOT_DATABASES`` that means "every alias on a supported engine".
-SUPPORTED_ONLY = "supported_only"
+from cachalot import rules
+from cachalot.rules import SUPPORTED_ONLY, Setting, WrongSetting
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Engine paths that are cached, and the vendor each of them is an engine of. A wrapped engine
 #: (another path, one of these vendors) counts as supported.
@@ -40,105 +45,158 @@ SUPPORTED_CACHE_BACKENDS = {
     "django_redis.cache.RedisCache",
 }
 
-#: Every setting and its default. The documentation gives meaning and unit of each.
-DEFAULTS: dict[str, Any] = {
-    "CACHALOT_ENABLED": True,
-    "CACHALOT_CACHE": "default",
-    "CACHALOT_DATABASES": SUPPORTED_ONLY,
-    "CACHALOT_TIMEOUT": None,
-    "CACHALOT_CACHE_RANDOM": False,
-    "CACHALOT_CACHE_ITERATORS": True,
-    "CACHALOT_INVALIDATE_RAW": True,
-    "CACHALOT_ONLY_CACHABLE_TABLES": (),
-    "CACHALOT_ONLY_CACHABLE_APPS": (),
-    "CACHALOT_UNCACHABLE_TABLES": ("django_migrations",),
-    "CACHALOT_UNCACHABLE_APPS": (),
-    "CACHALOT_ADDITIONAL_TABLES": (),
-    "CACHALOT_DEPENDENT_TABLES": {},
-    "CACHALOT_FINAL_SQL_CHECK": False,
-    "CACHALOT_USE_UNSUPPORTED_DATABASE": False,
-    "CACHALOT_ADDITIONAL_SUPPORTED_DATABASES": (),
-    "CACHALOT_QUERY_KEYGEN": "cachalot.utils.get_query_cache_key",
-    "CACHALOT_TABLE_KEYGEN": "cachalot.utils.get_table_cache_key",
-    "CACHALOT_CACHE_ERRORS": "bypass",
-    "CACHALOT_TIMEOUTS": {},
-    "CACHALOT_LOCAL_SIZE": 16 * 1024 * 1024,
-    "CACHALOT_MAX_STALENESS": 0.0,
-    "CACHALOT_REPLICAS": {},
-    "CACHALOT_STATS": False,
+#: Every setting. The documentation gives meaning and unit of each.
+SETTINGS: dict[str, Setting] = {
+    "CACHALOT_ENABLED": Setting(True, rules.SWITCH),
+    "CACHALOT_CACHE": Setting("default"),
+    "CACHALOT_DATABASES": Setting(SUPPORTED_ONLY, rules.DATABASES),
+    "CACHALOT_TIMEOUT": Setting(None, rules.TIMEOUT),
+    "CACHALOT_CACHE_RANDOM": Setting(False, rules.SWITCH),
+    "CACHALOT_CACHE_ITERATORS": Setting(True, rules.SWITCH),
+    "CACHALOT_INVALIDATE_RAW": Setting(True, rules.SWITCH),
+    "CACHALOT_ONLY_CACHABLE_TABLES": Setting((), rules.NAMES),
+    "CACHALOT_ONLY_CACHABLE_APPS": Setting((), rules.NAMES),
+    "CACHALOT_UNCACHABLE_TABLES": Setting(("django_migrations",), rules.NAMES),
+    "CACHALOT_UNCACHABLE_APPS": Setting((), rules.NAMES),
+    "CACHALOT_ADDITIONAL_TABLES": Setting((), rules.NAMES),
+    "CACHALOT_DEPENDENT_TABLES": Setting({}, rules.MAP_OF_NAMES),
+    "CACHALOT_FINAL_SQL_CHECK": Setting(False, rules.SWITCH),
+    "CACHALOT_USE_UNSUPPORTED_DATABASE": Setting(False, rules.SWITCH),
+    "CACHALOT_ADDITIONAL_SUPPORTED_DATABASES": Setting((), rules.NAMES),
+    "CACHALOT_QUERY_KEYGEN": Setting("cachalot.utils.get_query_cache_key", rules.FUNCTION),
+    "CACHALOT_TABLE_KEYGEN": Setting("cachalot.utils.get_table_cache_key", rules.FUNCTION),
+    "CACHALOT_CACHE_ERRORS": Setting("bypass", rules.POLICY),
+    "CACHALOT_TIMEOUTS": Setting({}, rules.TIMEOUTS),
+    "CACHALOT_LOCAL_SIZE": Setting(16 * 1024 * 1024, rules.SIZE),
+    "CACHALOT_MAX_STALENESS": Setting(0.0, rules.SECONDS),
+    "CACHALOT_REPLICAS": Setting({}, rules.REPLICAS),
+    "CACHALOT_STATS": Setting(False, rules.SWITCH),
 }
+DEFAULTS = {name: setting.default for name, setting in SETTINGS.items()}
+
+
+def configured(name: str) -> Any:
+    """Return what a project has a setting be, right or wrong, or its default."""
+    return getattr(settings, name, SETTINGS[name].default)
 
 
 class Settings:
     """The current value of every ``CACHALOT_*`` setting, as an attribute.
 
-    Reading an undefined setting gives its default. Values follow ``override_settings`` (and
-    whatever else sends Django's ``setting_changed``) at once, in every thread; after assigning
-    to ``django.conf.settings`` by hand, call ``reload()``.
+    Reading an undefined setting gives its default, and a key generator is the function itself.
+    Values follow ``override_settings`` (and whatever else sends Django's ``setting_changed``) at
+    once, in every thread; after assigning to ``django.conf.settings`` by hand, call ``reload()``.
+
+    The first access reads them all, so that a wrong one is told before anything is read or
+    written, and never in the middle of a COMMIT. It raises ``ImproperlyConfigured``.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._generation = 0
+        #: Grows whenever settings or models have changed.
+        self.epoch = 0
 
-    # Reached only where the instance's dictionary has no such value yet, so a hot path pays an
+    # Reached only where the instance's dictionary has no values yet, so a hot path pays an
     # attribute access for a setting.
     def __getattr__(self, name: str) -> Any:
-        if name not in DEFAULTS:
+        if name not in SETTINGS:
             raise AttributeError(
-                f"{name!r} is not a cachalot setting; the known ones are {', '.join(DEFAULTS)}."
+                f"{name!r} is not a cachalot setting; the known ones are {', '.join(SETTINGS)}."
             )
-        generation = self._generation
-        value = getattr(settings, name, DEFAULTS[name])
+        return self.read()[name]
+
+    def read(self) -> dict[str, Any]:
+        """Read all values and return them. Raise ``ImproperlyConfigured`` for a wrong one."""
+        epoch = self.epoch
+        values = {each: setting.read(each, configured(each)) for each, setting in SETTINGS.items()}
         with self._lock:
-            # A change while the value was being read must not be hidden by keeping the old one.
-            if generation == self._generation:
-                self.__dict__[name] = value
-        return value
+            # A change while the values were being read must not be hidden by keeping the old ones.
+            is_kept = epoch == self.epoch
+            if is_kept:
+                self.__dict__.update(values)
+        if is_kept:
+            for follow in _followers:
+                follow()
+        return values
+
+    def are_read(self) -> bool:
+        """Whether the values are known, and right."""
+        return not SETTINGS.keys().isdisjoint(self.__dict__)
 
     def reload(self) -> None:
         """Forget every value read so far; the next access asks Django again."""
         with self._lock:
-            self._generation += 1
-            for name in DEFAULTS:
+            self.epoch += 1
+            for name in SETTINGS:
                 self.__dict__.pop(name, None)
-        for forget in _memos:
+        for forget in _forgetters:
             forget()
 
-    def query_key_generator(self) -> Callable[..., str]:
-        """Return the function that ``CACHALOT_QUERY_KEYGEN`` names."""
-        return _callable(self.CACHALOT_QUERY_KEYGEN)
-
-    def has_own_query_keys(self) -> bool:
-        """Whether a project names queries by a function of its own."""
-        return bool(DEFAULTS["CACHALOT_QUERY_KEYGEN"] != self.CACHALOT_QUERY_KEYGEN)
-
-    def table_key_generator(self) -> Callable[..., str]:
-        """Return the function that ``CACHALOT_TABLE_KEYGEN`` names."""
-        return _callable(self.CACHALOT_TABLE_KEYGEN)
+    def renew_lock(self) -> None:
+        """Have a lock of its own: in a forked process nobody would release the one it was given."""
+        self._lock = threading.Lock()
 
 
-@lru_cache(maxsize=8)
-def _callable(path: str | Callable[..., str]) -> Callable[..., str]:
-    return import_string(path) if isinstance(path, str) else path
-
-
-# Functions that clear what was derived from settings.
-_memos: list[Callable[[], None]] = []
+# Clear what was derived from settings or models.
+_forgetters: list[Callable[[], None]] = []
+# Do what the values ask for.
+_followers: list[Callable[[], None]] = []
 
 
 def forget_on_change(forget: Callable[[], None]) -> None:
-    """Have ``forget`` called whenever a setting has changed: it clears a memo built on settings."""
-    _memos.append(forget)
+    """Have ``forget`` called whenever settings or models have changed."""
+    _forgetters.append(forget)
+
+
+def follow(function: Callable[[], None]) -> None:
+    """Have ``function`` called whenever settings have been read, before the first one is used."""
+    _followers.append(function)
+    if cachalot_settings.are_read():
+        function()
 
 
 cachalot_settings = Settings()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=cachalot_settings.renew_lock)
+
+
+def memo(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Remember what a function of settings or models returns, until these change.
+
+    At most ``maxsize`` results are kept; arguments must be hashable.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @lru_cache(maxsize)
+        def remembered(epoch: int, *args: Any, **kwargs: Any) -> T:
+            return function(*args, **kwargs)
+
+        forget_on_change(remembered.cache_clear)
+
+        @wraps(function)
+        def remembering(*args: P.args, **kwargs: P.kwargs) -> T:
+            # Under its epoch, what another thread has begun to derive from the old values is
+            # never found again.
+            return remembered(cachalot_settings.epoch, *args, **kwargs)  # type: ignore[arg-type]
+
+        return remembering
+
+    return decorate
+
+
+@memo(maxsize=1)
+def has_own_query_keys() -> bool:
+    """Whether a project names queries by a function of its own."""
+    default = import_string(SETTINGS["CACHALOT_QUERY_KEYGEN"].default)
+    return bool(cachalot_settings.CACHALOT_QUERY_KEYGEN is not default)
 
 
 def reload_on_change(*, setting: str, **kwargs: object) -> None:
     """Receive Django's ``setting_changed``."""
-    if setting in DEFAULTS or setting in {"CACHES", "DATABASES", "INSTALLED_APPS"}:
+    if setting in SETTINGS or setting in {"CACHES", "DATABASES", "INSTALLED_APPS"}:
         cachalot_settings.reload()
+        with suppress(WrongSetting):  # which is told to whoever uses it
+            cachalot_settings.read()
 
 
 def is_supported_engine(engine: str, vendor: str) -> bool:

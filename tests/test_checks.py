@@ -20,7 +20,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connections
 from django.test import SimpleTestCase, override_settings
 
-from cachalot.checks import MESSAGES
+from cachalot.checks.messages import MESSAGES
 from cachalot.settings import (
     DEFAULTS,
     SUPPORTED_CACHE_BACKENDS,

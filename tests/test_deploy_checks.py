@@ -16,8 +16,7 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.test import SimpleTestCase, override_settings
 
-from cachalot import checks
-from cachalot.deploy_checks import MESSAGES
+from cachalot.checks.messages import DEPLOY_MESSAGES, MESSAGES
 
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 FILES = "django.core.cache.backends.filebased.FileBasedCache"
@@ -147,13 +146,13 @@ class DeployCheckTests(SimpleTestCase):
 
     def test_every_message_has_a_test(self) -> None:
         tested = set(re.findall(r'"([WE]\d{3})"', Path(__file__).read_text()))
-        self.assertEqual({f"cachalot.{message_id}" for message_id in tested}, set(MESSAGES))
+        self.assertEqual({f"cachalot.{message_id}" for message_id in tested}, set(DEPLOY_MESSAGES))
 
     def test_every_id_has_one_meaning(self) -> None:
-        self.assertEqual(MESSAGES.keys() & checks.MESSAGES.keys(), set())
+        self.assertEqual(DEPLOY_MESSAGES.keys() & MESSAGES.keys(), set())
 
     def test_every_message_says_what_to_do(self) -> None:
-        for message_id, (message, hint) in MESSAGES.items():
+        for message_id, (message, hint) in DEPLOY_MESSAGES.items():
             with self.subTest(message_id):
                 self.assertRegex(message, r"^CACHALOT_.*\{\w+!r\}")
                 self.assertTrue(message.endswith(".") and hint.endswith("."))

@@ -24,8 +24,10 @@ from django.template import Context, Template
 from django.test import SimpleTestCase, override_settings
 from django.utils.module_loading import import_string
 
-from cachalot import api, checks, deploy_checks, utils
+from cachalot import api, utils
 from cachalot.api import cachalot_disabled
+from cachalot.checks.messages import DEPLOY_MESSAGES, MESSAGES, as_message
+from cachalot.checks.values import check_values
 from cachalot.settings import DEFAULTS
 from cachalot.signals import post_invalidation
 from tests.library.models import Book, Tag
@@ -87,7 +89,7 @@ class SettingsTests(SimpleTestCase):
                 (replica,) = values["CACHALOT_REPLICAS"].values()
                 values["CACHALOT_REPLICAS"] = {"other": replica}  # an alias of the suite
             with override_settings(**values):
-                self.assertEqual(checks.check_values(), [])
+                self.assertEqual(check_values(), [])
             shown |= values.keys()
         maps = {name for name, default in DEFAULTS.items() if default == {}}
         self.assertLessEqual(maps, shown)
@@ -245,32 +247,31 @@ class CheckTests(SimpleTestCase):
 
     def test_ids(self) -> None:
         def of_level(level: str) -> list[str]:
-            return sorted(name for name in checks.MESSAGES if name.startswith(f"cachalot.{level}"))
+            return sorted(name for name in MESSAGES if name.startswith(f"cachalot.{level}"))
 
         self.assertEqual(
             self.documented(),
             {
                 "Errors": of_level("E"),
                 "Warnings": of_level("W"),
-                "Deployment": sorted(deploy_checks.MESSAGES),
+                "Deployment": sorted(DEPLOY_MESSAGES),
             },
         )
-        message = checks.message_from({"cachalot.E000": ("", "")}, "cachalot.E000")
-        self.assertIsInstance(message, Error)
+        self.assertIsInstance(as_message("cachalot.E000", "", ""), Error)
 
     def test_no_page_names_one_that_does_not_exist(self) -> None:
-        known = checks.MESSAGES.keys() | deploy_checks.MESSAGES.keys()
+        known = MESSAGES.keys() | DEPLOY_MESSAGES.keys()
         for page, text in PAGES.items():
             self.assertEqual(set(re.findall(r"\bcachalot\.[A-Z]\d+\b", text)) - known, set(), page)
 
     def test_settings_are_named_where_they_are_checked(self) -> None:
         checked = {
             name: set(re.findall(r"\bCACHALOT_[A-Z_]+\b", " ".join(message)))
-            for name, message in {**checks.MESSAGES, **deploy_checks.MESSAGES}.items()
+            for name, message in {**MESSAGES, **DEPLOY_MESSAGES}.items()
         }
         for setting in DEFAULTS.keys() - {"CACHALOT_CACHE", "CACHALOT_DATABASES"}:
             with override_settings(**{setting: object()}):
-                (message,) = checks.check_values()
+                (message,) = check_values()
             checked[str(message.id)].add(setting)
         for name, explanation in re.findall(
             r"^``(cachalot\.[A-Z]\d+)``\n((?: {4}.+\n)+)", PAGES["checks"], re.M

@@ -38,6 +38,7 @@ OPTIONAL = {
 #: the face, which may import all of it.
 FLOORS = (
     "cachalot",
+    "cachalot.rules",
     "cachalot.settings",
     "cachalot.signals",
     "cachalot.core",
@@ -154,6 +155,19 @@ def test_optional_modules_are_imported_by_none() -> None:
     assert not {(module, target) for module in MODULES for target in imports_of(module)} & {
         (module, optional) for module in MODULES for optional in OPTIONAL
     }
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"cachalot.settings"}))
+def test_what_is_derived_from_settings_or_models_is_a_memo(module: str) -> None:
+    imported = {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(MODULES[module])
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    remembers = {"functools.lru_cache", "functools.cache"} & imported
+    derives = {"django.apps.apps", "cachalot.settings.cachalot_settings"} & imported
+    assert not (remembers and derives)
 
 
 # Documents

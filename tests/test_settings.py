@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 
 from django.conf import settings as django_settings
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.test import SimpleTestCase, override_settings
+from django.utils.module_loading import import_string
 
 from cachalot import settings
 from cachalot.settings import (
@@ -47,6 +51,8 @@ class DefaultTests(SimpleTestCase):
                 if hasattr(django_settings, name):
                     delattr(django_settings, name)
                     cachalot_settings.reload()
+                if name.endswith("_KEYGEN"):
+                    default = import_string(default)
                 self.assertEqual(getattr(cachalot_settings, name), default)
 
     def test_an_unknown_setting(self) -> None:
@@ -85,9 +91,11 @@ class DefaultTests(SimpleTestCase):
 
         class SlowSettings:
             def __getattr__(self, name: str) -> object:
+                if name != "CACHALOT_TIMEOUT":
+                    raise AttributeError(name)
                 reading.set()
                 changed.wait(20)
-                return "old"
+                return 5
 
         def read_slowly() -> object:
             return cachalot_settings.CACHALOT_TIMEOUT
@@ -106,8 +114,91 @@ class DefaultTests(SimpleTestCase):
             thread.join(20)
         finally:
             settings.settings = django_settings
-        self.assertEqual(results, ["old"])
+        self.assertEqual(results, [5])
         self.assertIs(cachalot_settings.CACHALOT_TIMEOUT, None)
+
+
+class WrongSettingTests(SimpleTestCase):
+    def test_the_first_access_to_any_setting_tells_it(self) -> None:
+        with override_settings(CACHALOT_TIMEOUT="60"):
+            for _ in range(2):
+                with self.assertRaisesMessage(
+                    ImproperlyConfigured,
+                    "CACHALOT_TIMEOUT is '60', which is no number of seconds. Use None",
+                ):
+                    _ = cachalot_settings.CACHALOT_ENABLED
+        self.assertIs(cachalot_settings.CACHALOT_ENABLED, True)
+
+    def test_the_message_is_that_of_the_system_check(self) -> None:
+        for name, value in (
+            ("CACHALOT_TIMEOUT", "60"),
+            ("CACHALOT_TIMEOUTS", None),
+            ("CACHALOT_ENABLED", "False"),
+            ("CACHALOT_DATABASES", None),
+            ("CACHALOT_UNCACHABLE_TABLES", None),
+            ("CACHALOT_ADDITIONAL_TABLES", "orders"),
+            ("CACHALOT_QUERY_KEYGEN", ""),
+            ("CACHALOT_TABLE_KEYGEN", "tests.keygens.no_such_function"),
+            ("CACHALOT_LOCAL_SIZE", "1000000"),
+        ):
+            with self.subTest(name), override_settings(**{name: value}):
+                (message,) = run_checks(tags=["cachalot"])
+                with self.assertRaises(ImproperlyConfigured) as raised:
+                    _ = cachalot_settings.CACHALOT_ENABLED
+                self.assertEqual(
+                    str(raised.exception), f"{message.msg} {message.hint} ({message.id})"
+                )
+
+    def test_seconds_may_be_a_timedelta(self) -> None:
+        minute = datetime.timedelta(minutes=1)
+        with override_settings(
+            CACHALOT_TIMEOUT=minute,
+            CACHALOT_TIMEOUTS={"orders": minute, "stock": None},
+            CACHALOT_MAX_STALENESS=minute,
+            CACHALOT_REPLICAS={"other": {"primary": "default", "max_lag": minute}},
+        ):
+            self.assertEqual(run_checks(tags=["cachalot"]), [])
+            self.assertEqual(cachalot_settings.CACHALOT_TIMEOUT, 60)
+            self.assertEqual(cachalot_settings.CACHALOT_TIMEOUTS, {"orders": 60, "stock": None})
+            self.assertEqual(cachalot_settings.CACHALOT_MAX_STALENESS, 60)
+            self.assertEqual(cachalot_settings.CACHALOT_REPLICAS["other"]["max_lag"], 60)
+
+
+class MemoTests(SimpleTestCase):
+    def test_it_remembers_until_a_setting_changes(self) -> None:
+        calls: list[object] = []
+
+        @settings.memo(maxsize=8)
+        def timeout_of(table: str) -> object:
+            calls.append(table)
+            return cachalot_settings.CACHALOT_TIMEOUT
+
+        self.assertEqual([timeout_of("a"), timeout_of("a"), timeout_of("b")], [None] * 3)
+        self.assertEqual(calls, ["a", "b"])
+        with override_settings(CACHALOT_TIMEOUT=5):
+            self.assertEqual(timeout_of("a"), 5)
+        self.assertIs(timeout_of("a"), None)
+
+    def test_what_was_derived_during_a_change_is_not_kept(self) -> None:
+        """A thread that was deriving from the old value must not bring it back."""
+        deriving, changed = threading.Event(), threading.Event()
+
+        @settings.memo(maxsize=8)
+        def timeout() -> object:
+            value = cachalot_settings.CACHALOT_TIMEOUT
+            deriving.set()
+            changed.wait(20)
+            return value
+
+        results: list[object] = []
+        thread = threading.Thread(target=lambda: results.append(timeout()))
+        thread.start()
+        deriving.wait(20)
+        with override_settings(CACHALOT_TIMEOUT=5):
+            changed.set()
+            thread.join(20)
+            self.assertEqual(results, [None])
+            self.assertEqual(timeout(), 5)
 
 
 class SupportTests(SimpleTestCase):

@@ -16,7 +16,7 @@ from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.local import local_tier
 from cachalot.core.events import Invalidation, Read
 from cachalot.core.outcomes import Outcome
-from cachalot.settings import cachalot_settings, forget_on_change
+from cachalot.settings import cachalot_settings, follow
 
 logger = logging.getLogger("cachalot")
 
@@ -177,6 +177,6 @@ def follow_setting() -> None:
         events.stop_listening(statistics.note)
 
 
-forget_on_change(follow_setting)
+follow(follow_setting)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=statistics.reset)

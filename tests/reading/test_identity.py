@@ -13,7 +13,8 @@ from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import SimpleTestCase
 
 from cachalot.core.connection.state import state_of
-from cachalot.core.schema.tables import _database_identity, aliases_of_database, forget
+from cachalot.core.schema.tables import _database_identity, aliases_of_database
+from cachalot.settings import cachalot_settings
 from cachalot.utils import get_query_cache_key
 from tests.library.models import Author
 from tests.support import CacheTestCase
@@ -68,8 +69,8 @@ class AliasTests(SimpleTestCase):
         handler.settings = settings
         for alias, database in settings.items():
             handler[alias] = mock.Mock(vendor=database.pop("vendor", "postgresql"))
-        forget()
-        self.addCleanup(forget)
+        cachalot_settings.reload()
+        self.addCleanup(cachalot_settings.reload)
         with mock.patch("cachalot.core.schema.tables.connections", handler):
             return {alias: aliases_of_database(alias) for alias in settings}
 
@@ -113,8 +114,8 @@ class AliasTests(SimpleTestCase):
                     raise ModuleNotFoundError("No module named 'oracledb'")
                 return mock.Mock(vendor="postgresql")
 
-        forget()
-        self.addCleanup(forget)
+        cachalot_settings.reload()
+        self.addCleanup(cachalot_settings.reload)
         with mock.patch("cachalot.core.schema.tables.connections", Handler()):
             self.assertEqual(aliases_of_database("default"), ("default",))
             self.assertEqual(_database_identity("broken"), "broken")

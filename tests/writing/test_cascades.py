@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 from django.db import connection, models, transaction
 
-from cachalot.core.schema.tables import forget
+from cachalot.settings import cachalot_settings
 from tests.library.models import Label, Placement, Shelf
 from tests.support import CacheTestCase
 
@@ -54,8 +54,8 @@ class CascadeTests(CacheTestCase):
                 mock.patch.object(key, "on_delete", getattr(models, name)),
                 transaction.atomic(),
             ):
-                forget()
-                self.addCleanup(forget)
+                cachalot_settings.reload()
+                self.addCleanup(cachalot_settings.reload)
                 self.assertNotEqual(self.rows()[0], [])
                 with connection.cursor() as cursor:
                     cursor.execute("DELETE FROM library_shelf")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter, time
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import EmptyResultSet
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -23,7 +23,7 @@ from cachalot.core.reading.results import store, stream
 from cachalot.core.schema.catalogue import SCHEMA
 from cachalot.core.schema.tables import display_name
 from cachalot.core.switch import is_enabled
-from cachalot.settings import cachalot_settings
+from cachalot.settings import cachalot_settings, has_own_query_keys
 
 logger = logging.getLogger("cachalot")
 
@@ -92,9 +92,9 @@ def key_of(compiler: Any, query: CompiledQuery) -> str:
     """Return the key of the query's rows. Raise ``UncachableQuery`` if it must not be cached."""
     if query.refusal is not None:
         raise UncachableQuery(query.refusal)
-    if cachalot_settings.has_own_query_keys():
+    if has_own_query_keys():
         with _compiled(compiler, query):
-            return cachalot_settings.query_key_generator()(compiler)
+            return cachalot_settings.CACHALOT_QUERY_KEYGEN(compiler)
     return key_with(query.plan.digest, query.params)
 
 

@@ -7,13 +7,12 @@ pending there for as long as the replica may lag, by the mark's own expiry.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 from cachalot.core.schema.tables import aliases_of_database
-from cachalot.settings import cachalot_settings, forget_on_change
+from cachalot.settings import cachalot_settings, memo
 
 
-@lru_cache(maxsize=64)
+@memo(maxsize=64)
 def replicas_of(db_alias: str) -> tuple[str, ...]:
     """Return the aliases of the replicas of the database that ``db_alias`` points to."""
     siblings = aliases_of_database(db_alias)
@@ -25,7 +24,7 @@ def replicas_of(db_alias: str) -> tuple[str, ...]:
     )
 
 
-@lru_cache(maxsize=64)
+@memo(maxsize=64)
 def lag_of(db_alias: str) -> int | None:
     """Return the seconds that ``db_alias`` may lag behind its primary, None for no replica."""
     siblings = aliases_of_database(db_alias)
@@ -36,12 +35,3 @@ def lag_of(db_alias: str) -> int | None:
     ]
     # Memcached takes whole seconds, and 0 for ever.
     return max(1, math.ceil(max(lags))) if lags else None
-
-
-def forget() -> None:
-    """Clear what was derived from settings."""
-    replicas_of.cache_clear()
-    lag_of.cache_clear()
-
-
-forget_on_change(forget)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from functools import cache, lru_cache
 from typing import Any
 
 from django.apps import apps
@@ -12,13 +11,13 @@ from django.db import DEFAULT_DB_ALIAS, connections, models
 
 from cachalot.core.sql.names import canonical
 from cachalot.core.sql.text import WORD
-from cachalot.settings import cachalot_settings, forget_on_change
+from cachalot.settings import cachalot_settings, memo
 
 # Django 6.1 has actions that the database itself takes on delete.
 _DatabaseOnDelete: type | tuple[()] = getattr(models.deletion, "DatabaseOnDelete", ())
 
 
-@lru_cache(maxsize=1)
+@memo(maxsize=1)
 def known_tables() -> dict[str, str]:
     """Map the canonical name of every installed model's table to its ``db_table``.
 
@@ -31,7 +30,7 @@ def known_tables() -> dict[str, str]:
     return tables
 
 
-@lru_cache(maxsize=1)
+@memo(maxsize=1)
 def managed_tables() -> frozenset[str]:
     """Return the canonical names of the tables that Django creates, which are no views."""
     models_with_tables = apps.get_models(include_auto_created=True, include_swapped=True)
@@ -40,7 +39,7 @@ def managed_tables() -> frozenset[str]:
     )
 
 
-@lru_cache(maxsize=1)
+@memo(maxsize=1)
 def _odd_names() -> tuple[str, ...]:
     """Known names that are no single word, so no scan for words finds them."""
     return tuple(table for table in known_tables() if not WORD.fullmatch(table))
@@ -68,19 +67,19 @@ def tables_of_apps(app_labels: Iterable[str]) -> frozenset[str]:
     )
 
 
-@lru_cache(maxsize=1)
+@memo(maxsize=1)
 def _uncachable_tables() -> frozenset[str]:
     tables = map(canonical, cachalot_settings.CACHALOT_UNCACHABLE_TABLES)
     return frozenset(tables) | tables_of_apps(cachalot_settings.CACHALOT_UNCACHABLE_APPS)
 
 
-@lru_cache(maxsize=1)
+@memo(maxsize=1)
 def _only_cachable_tables() -> frozenset[str]:
     tables = map(canonical, cachalot_settings.CACHALOT_ONLY_CACHABLE_TABLES)
     return frozenset(tables) | tables_of_apps(cachalot_settings.CACHALOT_ONLY_CACHABLE_APPS)
 
 
-@lru_cache(maxsize=4096)
+@memo(maxsize=4096)
 def why_uncachable(tables: frozenset[str]) -> str | None:
     """Return why the settings exclude a query on ``tables``, None if they do not."""
     if excluded := tables & _uncachable_tables():
@@ -92,7 +91,7 @@ def why_uncachable(tables: frozenset[str]) -> str | None:
     return None
 
 
-@lru_cache(maxsize=1)
+@memo(maxsize=1)
 def _dependent_tables() -> dict[str, frozenset[str]]:
     return {
         canonical(table): frozenset(map(canonical, dependents))
@@ -100,7 +99,7 @@ def _dependent_tables() -> dict[str, frozenset[str]]:
     }
 
 
-@lru_cache(maxsize=1)
+@memo(maxsize=1)
 def _cascades() -> dict[str, frozenset[str]]:
     """Map each table to those the database changes when rows of it are deleted (Django 6.1)."""
     cascades: dict[str, set[str]] = {}
@@ -117,7 +116,7 @@ def _cascades() -> dict[str, frozenset[str]]:
     return {table: frozenset(changed) for table, changed in cascades.items()}
 
 
-@lru_cache(maxsize=4096)
+@memo(maxsize=4096)
 def changed_with(tables: frozenset[str], is_delete: bool) -> frozenset[str]:
     """Return ``tables`` and every table that changes when they are written.
 
@@ -164,7 +163,7 @@ def _database_identity(db_alias: str) -> object:
     return (vendor, host.lower(), port, name)
 
 
-@cache
+@memo(maxsize=1024)
 def aliases_of_database(db_alias: str) -> tuple[str, ...]:
     """Return every alias of the database that ``db_alias`` points to.
 
@@ -176,23 +175,3 @@ def aliases_of_database(db_alias: str) -> tuple[str, ...]:
     identity = _database_identity(db_alias)
     aliases = [alias for alias in connections.settings if _database_identity(alias) == identity]
     return tuple(sorted(aliases, key=lambda alias: (alias != DEFAULT_DB_ALIAS, alias)))
-
-
-def forget() -> None:
-    """Clear what was derived from models and settings."""
-    for memo in (
-        known_tables,
-        managed_tables,
-        _odd_names,
-        _uncachable_tables,
-        _only_cachable_tables,
-        why_uncachable,
-        _dependent_tables,
-        _cascades,
-        changed_with,
-        aliases_of_database,
-    ):
-        memo.cache_clear()
-
-
-forget_on_change(forget)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from django.apps import apps
 
 from cachalot.core.sql.names import canonical
-from cachalot.settings import cachalot_settings, forget_on_change
+from cachalot.settings import cachalot_settings, memo
 
 
-@lru_cache(maxsize=4096)
+@memo(maxsize=4096)
 def timeout_of(tables: frozenset[str]) -> float | None:
     """Return the seconds for which a result of canonical ``tables`` is kept; None is for ever.
 
@@ -21,7 +19,7 @@ def timeout_of(tables: frozenset[str]) -> float | None:
     return min((timeout for timeout in timeouts if timeout is not None), default=None)
 
 
-@lru_cache(maxsize=1)
+@memo(maxsize=1)
 def _timeouts() -> dict[str, float]:
     timeouts: dict[str, float] = {}
     for name, seconds in cachalot_settings.CACHALOT_TIMEOUTS.items():
@@ -40,12 +38,3 @@ def table_named(name: str) -> str:
         except LookupError:
             pass  # a table of a schema that has the name of an app
     return canonical(name)
-
-
-def forget() -> None:
-    """Clear what was derived from settings."""
-    timeout_of.cache_clear()
-    _timeouts.cache_clear()
-
-
-forget_on_change(forget)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import blake2b
 
 from cachalot.core.schema.replicas import lag_of, replicas_of
 from cachalot.core.schema.tables import aliases_of_database
 from cachalot.core.sql.names import canonical
-from cachalot.settings import cachalot_settings, forget_on_change
+from cachalot.settings import cachalot_settings, memo
 
 _PREFIX = "cachalot:"
 _DIGEST_BYTES = 8
 
 
-@lru_cache(maxsize=10_000)
+@memo(maxsize=10_000)
 def table_key(db_alias: str, table: str) -> str:
     """Return the key of a table's version: the same for all aliases of one database."""
     alias = aliases_of_database(db_alias)[0]
@@ -24,9 +23,9 @@ def table_key(db_alias: str, table: str) -> str:
     return _PREFIX + digest.hexdigest()
 
 
-@lru_cache(maxsize=10_000)
+@memo(maxsize=10_000)
 def _sorted_version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
-    generate = cachalot_settings.table_key_generator()
+    generate = cachalot_settings.CACHALOT_TABLE_KEYGEN
     return tuple(sorted({generate(db_alias, table) for table in tables}))
 
 
@@ -51,12 +50,3 @@ def keys_to_renew(db_alias: str, tables: frozenset[str]) -> dict[str, int | None
             # A generator of the project's own may give a key to several databases.
             keys[key] = max(lag or 0, keys.get(key) or 0) or None
     return keys
-
-
-def forget() -> None:
-    """Clear what was derived from settings."""
-    table_key.cache_clear()
-    _sorted_version_keys.cache_clear()
-
-
-forget_on_change(forget)

@@ -1,0 +1,47 @@
+"""Whether the cache that ``CACHALOT_CACHE`` names is suitable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.cache import caches
+
+from cachalot.checks.messages import listed, message, suggestion
+from cachalot.core.cache.backends import (
+    lies_in_database,
+    option_that_hides_failures,
+    paths_of,
+    reads_from_replicas,
+)
+from cachalot.settings import SUPPORTED_CACHE_BACKENDS, configured
+
+
+def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
+    """Check the cache that ``CACHALOT_CACHE`` names. It is created, but not asked anything."""
+    alias = configured("CACHALOT_CACHE")
+    if not isinstance(alias, str) or alias not in settings.CACHES:
+        near, aliases = suggestion(alias, settings.CACHES), listed(settings.CACHES)
+        return [message("cachalot.E003", alias=alias, suggestion=near, aliases=aliases)]
+    try:
+        cache = caches[alias]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        return [message("cachalot.E004", alias=alias, error=reason)]
+    config: Any = settings.CACHES[alias]
+    backend, location = config["BACKEND"], config.get("LOCATION")
+    suitable = listed(SUPPORTED_CACHE_BACKENDS)
+    if lies_in_database(cache):
+        return [message("cachalot.W005", alias=alias, backend=backend, suitable=suitable)]
+    backends = {backend, *paths_of(type(cache))}
+    messages = []
+    if backends.isdisjoint(SUPPORTED_CACHE_BACKENDS):
+        messages.append(message("cachalot.W001", alias=alias, backend=backend, suitable=suitable))
+    options = config.get("OPTIONS") or {}
+    option, value = option_that_hides_failures(backends, options)
+    if value:
+        messages.append(message("cachalot.W007", alias=alias, option=option, value=value))
+    if reads_from_replicas(backends, location, options):
+        messages.append(message("cachalot.W008", alias=alias, location=location))
+    return messages

@@ -1,0 +1,72 @@
+"""System checks of what is right on one's own machine and wrong in production."""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+from django.core import checks
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+
+from cachalot.checks.messages import message
+from cachalot.checks.values import right_value
+from cachalot.core.cache.backends import lies_in_process, memory_of_redis
+from cachalot.settings import configured
+
+logger = logging.getLogger("cachalot")
+
+
+def check_timeout(**kwargs: object) -> list[checks.CheckMessage]:
+    """Check that results are kept at all."""
+    if right_value("CACHALOT_TIMEOUT") == 0:
+        return [message("cachalot.W010", timeout=configured("CACHALOT_TIMEOUT"))]
+    return []
+
+
+def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
+    """Check what the cache does in production. A Redis server is asked for its limits."""
+    alias = configured("CACHALOT_CACHE")
+    if not isinstance(alias, str) or alias not in settings.CACHES:
+        return []  # E003
+    try:
+        cache = caches[alias]
+    except Exception as error:
+        logger.debug("The cache %r could not be checked: %r", alias, error)  # E004
+        return []
+    if lies_in_process(cache):
+        return [message("cachalot.W009", alias=alias)]
+    problem = _problem_of_redis(cache)
+    return [] if problem is None else [message("cachalot.W011", alias=alias, problem=problem)]
+
+
+def _problem_of_redis(cache: BaseCache) -> str | None:
+    """Return what will happen to a full Redis; None for no problem, or if it cannot be told."""
+    try:
+        memory = memory_of_redis(cache)
+        if memory is None:
+            return None
+        limit, policy = int(memory["maxmemory"]), str(memory["maxmemory_policy"])
+    except Exception as error:
+        logger.debug("The memory of Redis could not be checked: %r", error)
+        return None
+    keeps_for_ever = configured("CACHALOT_TIMEOUT") is None
+    if limit == 0:
+        # Results with a timeout go by themselves.
+        return "has no maxmemory, and results never expire" if keeps_for_ever else None
+    if policy == "noeviction":
+        return "refuses every write once it is full, because its maxmemory-policy is 'noeviction'"
+    if policy.startswith("volatile-") and keeps_for_ever:
+        return (
+            f"refuses every write once it is full, because its maxmemory-policy {policy!r} evicts "
+            "only what expires, and results never do"
+        )
+    if policy == "volatile-ttl":
+        return (
+            f"evicts what expires first, by its maxmemory-policy {policy!r}, and so the marks of "
+            "writers at work before any result"
+        )
+    return None
+
+
+CHECKS = (check_timeout, check_cache)

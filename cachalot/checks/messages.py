@@ -1,0 +1,119 @@
+"""What the system checks say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from django.core import checks
+
+from cachalot.settings import SETTINGS
+
+#: Every id with its message and hint. W001 to W004, E001 and E002 mean what they have always
+#: meant, and an id that was once given away never gets another meaning.
+MESSAGES: dict[str, tuple[str, str]] = {
+    "cachalot.W001": (
+        "CACHALOT_CACHE is {alias!r}, whose backend {backend!r} is not known to be suitable.",
+        "Known are {suitable}. If this one has an atomic add() and raises when it fails, add its "
+        "path to cachalot.settings.SUPPORTED_CACHE_BACKENDS.",
+    ),
+    "cachalot.W002": (
+        "CACHALOT_DATABASES is 'supported_only', but no engine in DATABASES is supported: "
+        "{engines}. Nothing is cached.",
+        "Supported are {supported} and engines that wrap them. An engine that you have tested "
+        "yourself goes into CACHALOT_ADDITIONAL_SUPPORTED_DATABASES.",
+    ),
+    "cachalot.W003": (
+        "CACHALOT_DATABASES names {alias!r}, whose engine {engine!r} is not supported.",
+        "Supported are {supported} and engines that wrap them. Take the alias out; or, if you have "
+        "tested this engine yourself, add it to CACHALOT_ADDITIONAL_SUPPORTED_DATABASES.",
+    ),
+    "cachalot.W004": (
+        "CACHALOT_DATABASES is {value!r}. Nothing is cached.",
+        "Use 'supported_only' or name aliases in DATABASES, which has {aliases}. To switch caching "
+        "off, set CACHALOT_ENABLED to False.",
+    ),
+    "cachalot.W005": (
+        "CACHALOT_CACHE is {alias!r}, whose backend {backend!r} keeps its values in the database. "
+        "Nothing is cached.",
+        "Name a cache outside the database: {suitable}.",
+    ),
+    "cachalot.W006": (
+        "{name} is {value!r}, but is not a cachalot setting. It has no effect.",
+        "{suggestion}The settings are {known}.",
+    ),
+    "cachalot.W007": (
+        "CACHALOT_CACHE is {alias!r}, which hides its failures because {option} is {value!r}. An "
+        "invalidation that is lost unnoticed leaves stale results.",
+        "Set it to False. Reads go to the database while the cache fails, unless "
+        "CACHALOT_CACHE_ERRORS is 'raise'.",
+    ),
+    "cachalot.W008": (
+        "CACHALOT_CACHE is {alias!r}, which is read from replicas because its LOCATION is "
+        "{location!r}. A replica lags behind, so stale results may be served.",
+        "Give CACHALOT_CACHE a cache whose LOCATION is the primary server alone.",
+    ),
+    "cachalot.E001": (
+        "CACHALOT_DATABASES names {alias!r}, which is no alias in DATABASES.",
+        "{suggestion}DATABASES has {aliases}.",
+    ),
+    "cachalot.E003": (
+        "CACHALOT_CACHE is {alias!r}, which is no alias in CACHES.",
+        "{suggestion}CACHES has {aliases}.",
+    ),
+    "cachalot.E004": (
+        "CACHALOT_CACHE is {alias!r}, a cache that cannot be created ({error}).",
+        "Correct CACHES[{alias!r}], or install what its backend needs.",
+    ),
+    "cachalot.E011": (
+        "{name} names {label!r}, which is the label of no installed app.",
+        "{suggestion}The labels are {labels}.",
+    ),
+    **{
+        setting.rule.message_id: (setting.rule.message, setting.rule.hint)
+        for setting in SETTINGS.values()
+        if setting.rule is not None
+    },
+}
+
+#: Those of ``manage.py check --deploy``.
+DEPLOY_MESSAGES = {
+    "cachalot.W009": (
+        "CACHALOT_CACHE is {alias!r}, which lies in the memory of each process. Where several "
+        "processes use one database, a write in one leaves stale results in the others.",
+        "Use Redis or Memcached, unless one process alone runs this project, commands and task "
+        "queues included.",
+    ),
+    "cachalot.W010": (
+        "CACHALOT_TIMEOUT is {timeout!r}, so nothing is kept.",
+        "Use None, which keeps results until they are invalidated, or a number of seconds above "
+        "0. To switch caching off, set CACHALOT_ENABLED to False.",
+    ),
+    "cachalot.W011": (
+        "CACHALOT_CACHE is {alias!r}, a Redis server that {problem}.",
+        "Set maxmemory, and maxmemory-policy to 'allkeys-lru' or 'allkeys-lfu'. What is evicted "
+        "is read from the database again, and never stale.",
+    ),
+}
+
+
+def message(message_id: str, **values: object) -> checks.CheckMessage:
+    """Return the message and hint of an id with ``values`` put in."""
+    text, hint = MESSAGES.get(message_id) or DEPLOY_MESSAGES[message_id]
+    return as_message(message_id, text.format(**values), hint.format(**values))
+
+
+def as_message(message_id: str, text: str, hint: str) -> checks.CheckMessage:
+    """Return a message of the level that its id names."""
+    kind = checks.Warning if message_id.startswith("cachalot.W") else checks.Error
+    return kind(text, hint, id=message_id)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names in quotes, sorted."""
+    return ", ".join(map(repr, sorted(names)))
+
+
+def suggestion(name: object, names: Iterable[str]) -> str:
+    """Return a question, or nothing if no name is near."""
+    return "".join(f"Did you mean {near!r}? " for near in get_close_matches(str(name), names, n=1))
