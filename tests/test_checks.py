@@ -445,6 +445,30 @@ class ValueCheckTests(CheckTestCase):
             "Did you mean 'auth'?", "E011", CACHALOT_UNCACHABLE_APPS=["django.contrib.auth"]
         )
 
+    def test_what_is_no_table_and_no_model_is_a_warning(self) -> None:
+        for name, mistake, said in (
+            ("CACHALOT_UNCACHABLE_TABLES", ["library.Boook"], "Did you mean 'library.Book'? "),
+            ("CACHALOT_ONLY_CACHABLE_TABLES", ["library_bok"], "Did you mean 'library_book'? "),
+            ("CACHALOT_UNCACHABLE_TABLES", ["tests.library.models.Book"], "names 'tests.library"),
+            ("CACHALOT_UNCACHABLE_TABLES", ["Book"], "names 'Book', which is neither"),
+            ("CACHALOT_ADDITIONAL_TABLES", ["library.Orders"], "names 'library.Orders'"),
+            ("CACHALOT_TIMEOUTS", {"library.Boook": 5}, "Did you mean 'library.Book'? "),
+            ("CACHALOT_DEPENDENT_TABLES", {"library.Boook": ["stock"]}, "'library.Boook'"),
+            ("CACHALOT_DEPENDENT_TABLES", {"orders": ["library.Boook"]}, "'library.Boook'"),
+        ):
+            with self.subTest(name, mistake=mistake):
+                self.assertSays(said, "W012", **{name: mistake})
+
+    def test_models_may_be_named_where_tables_may(self) -> None:
+        self.assertReports(
+            None,
+            CACHALOT_UNCACHABLE_TABLES=["library.Book", "django_migrations"],
+            CACHALOT_ONLY_CACHABLE_TABLES=["library.book"],
+            CACHALOT_ADDITIONAL_TABLES=["library.Book_tags", "library_legacy"],
+            CACHALOT_DEPENDENT_TABLES={"library.Book": ["auth.User", "library_legacy"]},
+            CACHALOT_TIMEOUTS={"library.Book": 5},
+        )
+
     def test_a_misspelt_setting_is_a_warning(self) -> None:
         self.assertSays(
             "CACHALOT_TIMOUT is 60, but is not a cachalot setting. It has no effect. Did you mean "
@@ -462,6 +486,18 @@ class ValueCheckTests(CheckTestCase):
             {message.id for message in messages},
             {"cachalot.E002", "cachalot.E003", "cachalot.E005", "cachalot.E006"},
         )
+
+
+class AskedDatabaseTests(CheckTestCase):
+    databases = {"default"}
+
+    def test_a_database_that_may_be_asked_tells_its_tables(self) -> None:
+        names = ["legacy.orders", "library_book", "library.Book", "django_migrations"]
+        with override_settings(CACHALOT_UNCACHABLE_TABLES=names):
+            self.assertEqual(run_checks(tags=["cachalot"]), [])
+            messages = run_checks(tags=["cachalot"], databases=["default"])
+        self.assertEqual([message.id for message in messages], ["cachalot.W012"])
+        self.assertIn("names 'legacy.orders'", messages[0].msg)
 
 
 class MessageTests(CheckTestCase):

@@ -53,6 +53,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{location!r}. A replica lags behind, so stale results may be served.",
         "Give CACHALOT_CACHE a cache whose LOCATION is the primary server alone.",
     ),
+    "cachalot.W012": (
+        "{name} names {table!r}, which is neither a table nor a model.",
+        "{suggestion}Name a table as the database does, or a model as 'app.Model'. A table of no "
+        "model goes into CACHALOT_ADDITIONAL_TABLES.",
+    ),
     "cachalot.E001": (
         "CACHALOT_DATABASES names {alias!r}, which is no alias in DATABASES.",
         "{suggestion}DATABASES has {aliases}.",
@@ -114,6 +119,7 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, sorted(names)))
 
 
-def suggestion(name: object, names: Iterable[str]) -> str:
-    """Return a question, or nothing if no name is near."""
-    return "".join(f"Did you mean {near!r}? " for near in get_close_matches(str(name), names, n=1))
+def suggestion(name: object, names: Iterable[str], nearness: float = 0.6) -> str:
+    """Return a question, or nothing if no name is near (0 is far, 1 is equal)."""
+    near = get_close_matches(str(name), names, n=1, cutoff=nearness)
+    return f"Did you mean {near[0]!r}? " if near else ""

@@ -689,6 +689,8 @@ class UncachableTests(CacheTestCase):
 
         for settings, reason in (
             ({"CACHALOT_UNCACHABLE_TABLES": ["Library_Author"]}, "uses library_author, which"),
+            ({"CACHALOT_UNCACHABLE_TABLES": ["library.Author"]}, "uses library_author, which"),
+            ({"CACHALOT_ONLY_CACHABLE_TABLES": ["library.Book"]}, "uses library_author, which"),
             ({"CACHALOT_UNCACHABLE_APPS": ["library"]}, "uses library_author, library_book"),
             ({"CACHALOT_ONLY_CACHABLE_TABLES": ["library_book"]}, "uses library_author, which"),
             ({"CACHALOT_ONLY_CACHABLE_APPS": ["auth"]}, "uses library_author, library_book"),

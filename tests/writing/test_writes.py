@@ -238,6 +238,12 @@ class WriteTests(CacheTestCase):
         for read in reads:
             self.assertMisses(read)
 
+    @override_settings(CACHALOT_DEPENDENT_TABLES={"library.Review": ["library.Tag"]})
+    def test_dependent_tables_may_be_named_as_models(self) -> None:
+        self.assertCached(lambda: list(Tag.objects.all()))
+        Review.objects.update(stars=1)
+        self.assertMisses(lambda: list(Tag.objects.all()))
+
     @override_settings(CACHALOT_DEPENDENT_TABLES={"library_review": ["Library_Tag"]})
     def test_dependent_tables_change_with_theirs(self) -> None:
         self.assertCached(lambda: list(Tag.objects.all()))

@@ -17,13 +17,24 @@ from cachalot.settings import cachalot_settings, memo
 _DatabaseOnDelete: type | tuple[()] = getattr(models.deletion, "DatabaseOnDelete", ())
 
 
+def table_named(name: str) -> str:
+    """Return the canonical table of a model label (``"app.Model"``) or of a table's name."""
+    app_label, dot, model_name = name.rpartition(".")
+    if dot and app_label in apps.app_configs:
+        try:
+            return canonical(apps.get_model(app_label, model_name)._meta.db_table)
+        except LookupError:
+            pass  # a table of a schema that has the name of an app
+    return canonical(name)
+
+
 @memo(maxsize=1)
 def known_tables() -> dict[str, str]:
     """Map the canonical name of every installed model's table to its ``db_table``.
 
     Tables of many-to-many relations and of ``CACHALOT_ADDITIONAL_TABLES`` are included.
     """
-    tables = {canonical(table): table for table in cachalot_settings.CACHALOT_ADDITIONAL_TABLES}
+    tables = {table_named(name): name for name in cachalot_settings.CACHALOT_ADDITIONAL_TABLES}
     for model in apps.get_models(include_auto_created=True, include_swapped=True):
         table = model._meta.db_table
         tables[canonical(table)] = table
@@ -69,13 +80,13 @@ def tables_of_apps(app_labels: Iterable[str]) -> frozenset[str]:
 
 @memo(maxsize=1)
 def _uncachable_tables() -> frozenset[str]:
-    tables = map(canonical, cachalot_settings.CACHALOT_UNCACHABLE_TABLES)
+    tables = map(table_named, cachalot_settings.CACHALOT_UNCACHABLE_TABLES)
     return frozenset(tables) | tables_of_apps(cachalot_settings.CACHALOT_UNCACHABLE_APPS)
 
 
 @memo(maxsize=1)
 def _only_cachable_tables() -> frozenset[str]:
-    tables = map(canonical, cachalot_settings.CACHALOT_ONLY_CACHABLE_TABLES)
+    tables = map(table_named, cachalot_settings.CACHALOT_ONLY_CACHABLE_TABLES)
     return frozenset(tables) | tables_of_apps(cachalot_settings.CACHALOT_ONLY_CACHABLE_APPS)
 
 
@@ -94,8 +105,8 @@ def why_uncachable(tables: frozenset[str]) -> str | None:
 @memo(maxsize=1)
 def _dependent_tables() -> dict[str, frozenset[str]]:
     return {
-        canonical(table): frozenset(map(canonical, dependents))
-        for table, dependents in cachalot_settings.CACHALOT_DEPENDENT_TABLES.items()
+        table_named(name): frozenset(map(table_named, dependents))
+        for name, dependents in cachalot_settings.CACHALOT_DEPENDENT_TABLES.items()
     }
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import apps
-
-from cachalot.core.sql.names import canonical
+from cachalot.core.schema.tables import table_named
 from cachalot.settings import cachalot_settings, memo
 
 
@@ -27,14 +25,3 @@ def _timeouts() -> dict[str, float]:
             table = table_named(name)
             timeouts[table] = min(seconds, timeouts.get(table, seconds))
     return timeouts
-
-
-def table_named(name: str) -> str:
-    """Return the canonical table of a model label (``"app.Model"``) or of a table's name."""
-    app_label, dot, model_name = name.rpartition(".")
-    if dot and app_label in apps.app_configs:
-        try:
-            return canonical(apps.get_model(app_label, model_name)._meta.db_table)
-        except LookupError:
-            pass  # a table of a schema that has the name of an app
-    return canonical(name)
