@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import atexit
+from types import ModuleType
 
 from django.apps import AppConfig, apps
-from django.core.checks import register
+from django.core.checks import Tags, register
 from django.core.signals import setting_changed
 from django.db.models.signals import class_prepared, post_migrate
 
@@ -18,7 +19,24 @@ from cachalot.core.cache import door
 def _forget_models(sender: type, **kwargs: object) -> None:
     # Historical models of migrations are registered elsewhere.
     if sender._meta.apps is apps:  # type: ignore[attr-defined]
-        settings.cachalot_settings.reload()
+        settings.cachalot_settings.forget()
+
+
+def wire() -> None:
+    """Install the patches and connect what keeps them up to date. A second call does nothing.
+
+    Writes invalidate from now on. Reads are cached once ``cachalot_settings`` is in action.
+    """
+    patches.install()
+    setting_changed.connect(settings.follow_change, dispatch_uid="cachalot.settings")
+    class_prepared.connect(_forget_models, dispatch_uid="cachalot.models")
+    post_migrate.connect(invalidate_migrated, dispatch_uid="cachalot.migrations")
+    for check in checks.CHECKS:
+        register(check, "cachalot", Tags.compatibility)
+    for check in checks.DEPLOY_CHECKS:
+        register(check, "cachalot", Tags.compatibility, deploy=True)
+    atexit.unregister(door.settle_before_exit)
+    atexit.register(door.settle_before_exit)
 
 
 class CachalotConfig(AppConfig):
@@ -27,14 +45,14 @@ class CachalotConfig(AppConfig):
     name = "cachalot"
     verbose_name = "Cachalot"
 
+    def __init__(self, app_name: str, app_module: ModuleType | None) -> None:
+        # Django makes every configuration before it imports the first models and calls the first
+        # ready(). Apps listed before this one write in theirs, and other processes have cached what
+        # they change: it is too late to wire in a ready() of our own, and imports must have no
+        # effect.
+        super().__init__(app_name, app_module)
+        wire()
+
     def ready(self) -> None:
-        """Install the patches and connect what keeps them up to date."""
-        patches.install()
-        setting_changed.connect(settings.reload_on_change, dispatch_uid="cachalot.settings")
-        class_prepared.connect(_forget_models, dispatch_uid="cachalot.models")
-        post_migrate.connect(invalidate_migrated, dispatch_uid="cachalot.migrations")
-        for check in checks.CHECKS:
-            register(check, "cachalot")
-        for check in checks.DEPLOY_CHECKS:
-            register(check, "cachalot", deploy=True)
-        atexit.register(door.settle_before_exit)
+        """Have reads cached: only now are all tables known that raw SQL may name."""
+        settings.cachalot_settings.is_in_action = True

@@ -14,9 +14,8 @@ from cachalot.core.outcomes import UncachableQuery
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
 from cachalot.core.reading.reads import key_of
 from cachalot.core.schema.catalogue import SCHEMA
-from cachalot.core.schema.tables import changed_with, display_name, known_tables
+from cachalot.core.schema.tables import changed_with, display_name, known_tables, table_named
 from cachalot.core.schema.timeouts import timeout_of
-from cachalot.core.sql.names import canonical
 from cachalot.core.switch import is_enabled
 from cachalot.settings import cachalot_settings
 
@@ -130,7 +129,7 @@ def _tables_changing(tables: frozenset[str]) -> frozenset[str]:
 
 
 def _tables_with_dependents() -> frozenset[str]:
-    return frozenset(map(canonical, cachalot_settings.CACHALOT_DEPENDENT_TABLES))
+    return frozenset(map(table_named, cachalot_settings.CACHALOT_DEPENDENT_TABLES))
 
 
 def _displayed(tables: frozenset[str]) -> tuple[str, ...]:

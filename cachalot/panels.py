@@ -37,8 +37,7 @@ class CachalotPanel(Panel):
     While the panel is switched off in a browser, the requests of this browser are not cached.
     """
 
-    title = "Cached queries and invalidations"
-    nav_title = "Cachalot"
+    title = "Cachalot"
     template = "cachalot/panel.html"
     is_async = True
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
+from django.apps import apps
 from django.conf import settings
 from django.utils.module_loading import import_string
 
@@ -93,6 +94,8 @@ class Settings:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        #: Whether reads are cached at all.
+        self.is_in_action = False
         #: Grows whenever settings or models have changed.
         self.epoch = 0
 
@@ -123,7 +126,31 @@ class Settings:
         """Whether the values are known, and right."""
         return not SETTINGS.keys().isdisjoint(self.__dict__)
 
+    def load(self) -> None:
+        """Bring the app into action: reads are cached. It need not be in ``INSTALLED_APPS``.
+
+        Raise ``ImproperlyConfigured`` for a wrong value, and ``AppRegistryNotReady`` if the models
+        are still being imported, so that not all tables are known.
+        """
+        apps.check_models_ready()
+        # By its path: what is wired stands above the settings.
+        import_string("cachalot.apps.wire")()
+        self.is_in_action = True
+        self.read()
+
+    def unload(self) -> None:
+        """Take the app out of action until ``load()`` or ``reload()``: no read is cached.
+
+        Writes go on invalidating, so that nothing is stale when it is back.
+        """
+        self.is_in_action = False
+
     def reload(self) -> None:
+        """Ask Django for every value again, and bring the app into action as ``load()`` does."""
+        self.forget()
+        self.load()
+
+    def forget(self) -> None:
         """Forget every value read so far; the next access asks Django again."""
         with self._lock:
             self.epoch += 1
@@ -191,10 +218,10 @@ def has_own_query_keys() -> bool:
     return bool(cachalot_settings.CACHALOT_QUERY_KEYGEN is not default)
 
 
-def reload_on_change(*, setting: str, **kwargs: object) -> None:
+def follow_change(*, setting: str, **kwargs: object) -> None:
     """Receive Django's ``setting_changed``."""
     if setting in SETTINGS or setting in {"CACHES", "DATABASES", "INSTALLED_APPS"}:
-        cachalot_settings.reload()
+        cachalot_settings.forget()
         with suppress(WrongSetting):  # which is told to whoever uses it
             cachalot_settings.read()
 
@@ -207,10 +234,10 @@ def is_supported_engine(engine: str, vendor: str) -> bool:
     """
     if engine in SUPPORTED_DATABASE_ENGINES:
         return True
-    if engine in _VENDORS:
-        return False  # the project removed it
     if engine in cachalot_settings.CACHALOT_ADDITIONAL_SUPPORTED_DATABASES:
         return True
+    if engine in _VENDORS:
+        return False  # the project removed it
     return any(
         vendor == known and path in SUPPORTED_DATABASE_ENGINES for path, known in _VENDORS.items()
     )

@@ -45,7 +45,7 @@ def _get_tables(db_alias: str, query: Any, compiler: Any = None) -> set[str]:
     Raise ``UncachableQuery`` with the reason if the query must not be cached. A query that never
     has rows depends on nothing. ``compiler`` is made from the query if it is not given.
     """
-    if compiler is None:
+    if not compiler:
         compiler = query.get_compiler(using=db_alias, connection=connections[db_alias])
     try:
         compiled = compile_query(compiler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -505,6 +506,24 @@ class MessageTests(CheckTestCase):
         with override_settings(CACHALOT_TIMEOUT="60"):
             with self.assertRaisesMessage(SystemCheckError, "(cachalot.E006) CACHALOT_TIMEOUT is"):
                 call_command("check", tags=["cachalot"])
+
+    def test_they_run_under_the_tag_of_django_too(self) -> None:
+        with override_settings(CACHALOT_TIMEOUT="60"):
+            messages = run_checks(tags=["compatibility"])
+        self.assertIn("cachalot.E006", [message.id for message in messages])
+
+    def test_the_databases_and_caches_of_the_moment_are_judged(self) -> None:
+        dummy = {"default": {"ENGINE": "django.db.backends.dummy"}}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Django's, of an overridden DATABASES
+            self.assertReports("W002", DATABASES=dummy)
+            self.assertReports("E001", DATABASES=settings.DATABASES, CACHALOT_DATABASES=["new"])
+            self.assertReports(
+                None,
+                DATABASES={**settings.DATABASES, "new": settings.DATABASES["default"]},
+                CACHALOT_DATABASES=["new"],
+            )
+        self.assertReports("E003", CACHES={"other": settings.CACHES["default"]})
 
     def test_every_message_has_a_test(self) -> None:
         tested = set(re.findall(r'"([WE]\d{3})"', Path(__file__).read_text()))

@@ -12,6 +12,7 @@ from django.test import SimpleTestCase, override_settings
 from django.utils.module_loading import import_string
 
 from cachalot import settings
+from cachalot.api import cachalot_enabled, explain
 from cachalot.settings import (
     DEFAULTS,
     SUPPORTED_CACHE_BACKENDS,
@@ -21,8 +22,9 @@ from cachalot.settings import (
     is_cached_database,
     is_supported_engine,
 )
+from tests import keygens
 from tests.library.models import Author
-from tests.support import CacheTestCase, count_queries, in_thread
+from tests.support import CacheTestCase, count_queries, in_process, in_thread
 
 
 def names() -> list[str]:
@@ -101,7 +103,7 @@ class DefaultTests(SimpleTestCase):
             return cachalot_settings.CACHALOT_TIMEOUT
 
         django_settings = settings.settings
-        cachalot_settings.reload()
+        cachalot_settings.forget()
         settings.settings = SlowSettings()
         try:
             results: list[object] = []
@@ -201,6 +203,85 @@ class MemoTests(SimpleTestCase):
             self.assertEqual(timeout(), 5)
 
 
+class ActionTests(CacheTestCase):
+    def setUp(self) -> None:
+        Author.objects.create(name="A")
+        self.addCleanup(cachalot_settings.load)
+
+    def test_unloading_takes_the_app_out_of_action(self) -> None:
+        self.assertCached(names)
+        cachalot_settings.unload()
+        self.assertNeverCached(names)
+        with cachalot_enabled():
+            self.assertNeverCached(names)
+        self.assertIn("switched off", str(explain(Author.objects.all()).reason))
+        cachalot_settings.load()
+        self.assertHits(names)
+
+    def test_a_write_in_between_is_seen(self) -> None:
+        self.assertCached(names)
+        cachalot_settings.unload()
+        Author.objects.update(name="B")
+        cachalot_settings.load()
+        self.assertEqual(self.assertMisses(names), ["B"])
+
+    def test_only_loading_brings_it_back(self) -> None:
+        cachalot_settings.unload()
+        with override_settings(CACHALOT_ENABLED=True, CACHALOT_TIMEOUT=60):
+            self.assertNeverCached(names)
+        self.assertNeverCached(names)
+        cachalot_settings.reload()
+        self.assertCached(names)
+
+    def test_loading_tells_a_wrong_value(self) -> None:
+        with override_settings(CACHALOT_TIMEOUT="60"):
+            for load in (cachalot_settings.load, cachalot_settings.reload):
+                with self.assertRaisesMessage(ImproperlyConfigured, "CACHALOT_TIMEOUT is '60'"):
+                    load()
+
+    def test_a_project_may_leave_it_out_of_its_apps_until_it_is_switched_on(self) -> None:
+        result = in_process(
+            """
+from cachalot.settings import cachalot_settings
+from django.test.utils import CaptureQueriesContext
+
+def queries():
+    with CaptureQueriesContext(connection) as ran:
+        list(Author.objects.all())
+    return len(ran)
+
+result = [queries(), queries()]
+cachalot_settings.reload()
+result += [queries(), queries()]
+Author.objects.update(name="B")
+result += [queries(), queries()]
+cachalot_settings.unload()
+result += [queries(), queries()]
+""",
+            settings_module="tests.unlisted",
+        )
+        self.assertEqual(result, [1, 1, 1, 0, 1, 0, 1, 1])
+
+    def test_what_an_earlier_app_writes_when_it_is_ready_invalidates(self) -> None:
+        result = in_process(
+            "from django.apps import apps\nresult = apps.get_app_config('early').invalidated\n",
+            settings_module="tests.early.settings",
+        )
+        self.assertIn("library_tag", result)
+
+
+class KeyGeneratorTests(SimpleTestCase):
+    def test_they_can_be_called_whatever_the_setting_holds(self) -> None:
+        compiler = Author.objects.all().query.get_compiler("default")
+        for path in (None, "tests.keygens.prefixed_query_key", keygens.prefixed_query_key):
+            with override_settings(**({"CACHALOT_QUERY_KEYGEN": path} if path else {})):
+                self.assertIsInstance(cachalot_settings.CACHALOT_QUERY_KEYGEN(compiler), str)
+        for path in (None, "tests.keygens.prefixed_table_key", keygens.prefixed_table_key):
+            with override_settings(**({"CACHALOT_TABLE_KEYGEN": path} if path else {})):
+                key = cachalot_settings.CACHALOT_TABLE_KEYGEN("default", "library_author")
+                self.assertIsInstance(key, str)
+
+
 class SupportTests(SimpleTestCase):
     def test_engines(self) -> None:
         for engine, vendor, expected in (
@@ -227,6 +308,15 @@ class SupportTests(SimpleTestCase):
             SUPPORTED_DATABASE_ENGINES.add("django.db.backends.mysql")
         with override_settings(CACHALOT_ADDITIONAL_SUPPORTED_DATABASES=["mssql"]):
             self.assertIs(is_supported_engine("mssql", "microsoft"), True)
+
+    def test_an_engine_that_was_removed_may_be_added(self) -> None:
+        engine = "django.db.backends.mysql"
+        SUPPORTED_DATABASE_ENGINES.remove(engine)
+        try:
+            with override_settings(CACHALOT_ADDITIONAL_SUPPORTED_DATABASES=[engine]):
+                self.assertIs(is_supported_engine(engine, "mysql"), True)
+        finally:
+            SUPPORTED_DATABASE_ENGINES.add(engine)
 
     def test_databases(self) -> None:
         self.assertEqual(SUPPORTED_ONLY, "supported_only")

@@ -39,6 +39,8 @@ def leave() -> None:
 
 def is_enabled() -> bool:
     """Whether reads may be cached in this context."""
+    if not cachalot_settings.is_in_action:
+        return False
     force = _innermost.get()
     return bool(cachalot_settings.CACHALOT_ENABLED) if force is None else force.is_enabled
 

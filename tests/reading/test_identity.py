@@ -69,8 +69,8 @@ class AliasTests(SimpleTestCase):
         handler.settings = settings
         for alias, database in settings.items():
             handler[alias] = mock.Mock(vendor=database.pop("vendor", "postgresql"))
-        cachalot_settings.reload()
-        self.addCleanup(cachalot_settings.reload)
+        cachalot_settings.forget()
+        self.addCleanup(cachalot_settings.forget)
         with mock.patch("cachalot.core.schema.tables.connections", handler):
             return {alias: aliases_of_database(alias) for alias in settings}
 
@@ -114,8 +114,8 @@ class AliasTests(SimpleTestCase):
                     raise ModuleNotFoundError("No module named 'oracledb'")
                 return mock.Mock(vendor="postgresql")
 
-        cachalot_settings.reload()
-        self.addCleanup(cachalot_settings.reload)
+        cachalot_settings.forget()
+        self.addCleanup(cachalot_settings.forget)
         with mock.patch("cachalot.core.schema.tables.connections", Handler()):
             self.assertEqual(aliases_of_database("default"), ("default",))
             self.assertEqual(_database_identity("broken"), "broken")

@@ -275,6 +275,9 @@ class TablesOfQueries(CacheTestCase):
         for name, (queryset, tables) in self.QUERIES.items():
             with self.subTest(name):
                 self.assertEqual(_get_tables("default", queryset().query), tables)
+                query = queryset().query
+                compiler = query.get_compiler("default")  # which has not compiled it yet
+                self.assertEqual(_get_tables("default", query, compiler), tables)
 
     def test_tables_of_queries_that_are_compiled_again(self) -> None:
         for _ in range(2):

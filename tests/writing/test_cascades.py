@@ -54,8 +54,8 @@ class CascadeTests(CacheTestCase):
                 mock.patch.object(key, "on_delete", getattr(models, name)),
                 transaction.atomic(),
             ):
-                cachalot_settings.reload()
-                self.addCleanup(cachalot_settings.reload)
+                cachalot_settings.forget()
+                self.addCleanup(cachalot_settings.forget)
                 self.assertNotEqual(self.rows()[0], [])
                 with connection.cursor() as cursor:
                     cursor.execute("DELETE FROM library_shelf")

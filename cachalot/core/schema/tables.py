@@ -17,12 +17,21 @@ from cachalot.settings import cachalot_settings, memo
 _DatabaseOnDelete: type | tuple[()] = getattr(models.deletion, "DatabaseOnDelete", ())
 
 
+def _models(app_label: str | None = None) -> list[type[models.Model]]:
+    """Return the models of an app or of all, automatic and swapped ones included.
+
+    Those imported so far, while Django still imports them: ``apps.get_models()`` would raise.
+    """
+    labels = list(apps.all_models) if app_label is None else [app_label]
+    return [model for label in labels for model in list(apps.all_models[label].values())]
+
+
 def table_named(name: str) -> str:
     """Return the canonical table of a model label (``"app.Model"``) or of a table's name."""
     app_label, dot, model_name = name.rpartition(".")
     if dot and app_label in apps.app_configs:
         try:
-            return canonical(apps.get_model(app_label, model_name)._meta.db_table)
+            return canonical(apps.get_registered_model(app_label, model_name)._meta.db_table)
         except LookupError:
             pass  # a table of a schema that has the name of an app
     return canonical(name)
@@ -35,7 +44,7 @@ def known_tables() -> dict[str, str]:
     Tables of many-to-many relations and of ``CACHALOT_ADDITIONAL_TABLES`` are included.
     """
     tables = {table_named(name): name for name in cachalot_settings.CACHALOT_ADDITIONAL_TABLES}
-    for model in apps.get_models(include_auto_created=True, include_swapped=True):
+    for model in _models():
         table = model._meta.db_table
         tables[canonical(table)] = table
     return tables
@@ -44,10 +53,7 @@ def known_tables() -> dict[str, str]:
 @memo(maxsize=1)
 def managed_tables() -> frozenset[str]:
     """Return the canonical names of the tables that Django creates, which are no views."""
-    models_with_tables = apps.get_models(include_auto_created=True, include_swapped=True)
-    return frozenset(
-        canonical(model._meta.db_table) for model in models_with_tables if model._meta.managed
-    )
+    return frozenset(canonical(model._meta.db_table) for model in _models() if model._meta.managed)
 
 
 @memo(maxsize=1)
@@ -74,7 +80,7 @@ def tables_of_apps(app_labels: Iterable[str]) -> frozenset[str]:
         canonical(model._meta.db_table)
         for app_label in app_labels
         if app_label in apps.app_configs
-        for model in apps.get_app_config(app_label).get_models(include_auto_created=True)
+        for model in _models(app_label)
     )
 
 
@@ -116,7 +122,7 @@ def _cascades() -> dict[str, frozenset[str]]:
     cascades: dict[str, set[str]] = {}
     if not _DatabaseOnDelete:
         return {}
-    for model in apps.get_models(include_auto_created=True, include_swapped=True):
+    for model in _models():
         for field in model._meta.local_fields:
             remote = field.remote_field
             if remote is not None and isinstance(

@@ -1,0 +1,1 @@
+"""An app that stands before cachalot, and writes when it is ready."""
