@@ -94,7 +94,7 @@ def key_of(compiler: Any, query: CompiledQuery) -> str:
         raise UncachableQuery(query.refusal)
     if has_own_query_keys():
         with _compiled(compiler, query):
-            return cachalot_settings.CACHALOT_QUERY_KEYGEN(compiler)
+            return cast(str, cachalot_settings.CACHALOT_QUERY_KEYGEN(compiler))
     return key_with(query.plan.digest, query.params)
 
 
