@@ -52,6 +52,7 @@ FLOORS = (
     "cachalot.core.reading",
     "cachalot.core.writing",
     "cachalot.core.statistics",
+    "cachalot.core.querysets",
     "cachalot.core.patches",
 )
 

@@ -8,7 +8,7 @@ at all around COMMIT before ``on_commit()``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from django.db.models.sql.compiler import (
 )
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
-from cachalot.core import switch
+from cachalot.core import querysets
 from cachalot.core.connection.state import state_of
 from cachalot.core.reading import reads
 from cachalot.core.reading.compiled import current
@@ -63,11 +63,11 @@ def install() -> None:
     _patch(BaseDatabaseWrapper, "rollback", _rolled_back)
     _patch(BaseDatabaseWrapper, "set_autocommit", _autocommitted)
     _patch(BaseDatabaseWrapper, "close", _closed)
-    _patch(QuerySet, "_fetch_all", _evaluating)
-    _patch(QuerySet, "__iter__", _reevaluating_iteration)
+    _patch(QuerySet, "_fetch_all", querysets.evaluating)
+    _patch(QuerySet, "__iter__", querysets.reevaluating_iteration)
     # Whatever else of QuerySet looks at the rows it has kept.
     for name in ("__len__", "__bool__", "__getitem__", "__aiter__", "count", "contains", "exists"):
-        _patch(QuerySet, name, _reevaluating)
+        _patch(QuerySet, name, querysets.reevaluating)
 
 
 # Reads
@@ -109,55 +109,6 @@ def _cached_or_written(original: Callable[..., Any]) -> Callable[..., Any]:
         return reads.read(self, original, result_type, chunked_fetch, chunk_size)
 
     return execute_sql
-
-
-def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
-    def _fetch_all(self: QuerySet[Any]) -> None:
-        # Prefetching goes through its own querysets more than once, and relies on finding the
-        # same instances there.
-        if not switch.is_reevaluating():
-            original(self)
-            return
-        with switch.evaluating_once():
-            original(self)
-
-    return _fetch_all
-
-
-def _reevaluating(original: Callable[..., Any]) -> Callable[..., Any]:
-    def method(self: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
-        if switch.is_reevaluating():
-            _forget_rows(self)
-        return original(self, *args, **kwargs)
-
-    return method
-
-
-def _reevaluating_iteration(original: Callable[..., Any]) -> Callable[..., Any]:
-    def __iter__(self: Any) -> Iterator[Any]:
-        if not switch.is_reevaluating():
-            rows: Iterator[Any] = original(self)
-            return rows
-        _forget_rows(self)
-        rows = original(self)
-        # list() asks for the length between iter() and next(): that is no second use.
-        self._cachalot_has_new_rows = True
-        return _iterating(self, rows)
-
-    return __iter__
-
-
-def _iterating(queryset: Any, rows: Iterator[Any]) -> Iterator[Any]:
-    queryset._cachalot_has_new_rows = False
-    yield from rows
-
-
-def _forget_rows(queryset: Any) -> None:
-    if getattr(queryset, "_cachalot_has_new_rows", False):
-        queryset._cachalot_has_new_rows = False
-    elif queryset._result_cache is not None:
-        queryset._result_cache = None
-        queryset._prefetch_done = False
 
 
 # Writes

@@ -38,6 +38,7 @@ def version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
     return _sorted_version_keys(aliases_of_database(db_alias)[0], tables)
 
 
+@memo(maxsize=10_000)
 def keys_to_renew(db_alias: str, tables: frozenset[str]) -> dict[str, int | None]:
     """Return the version keys that a change of ``tables`` concerns, those of replicas included.
 
