@@ -65,13 +65,13 @@ class CachalotPanel(Panel):
     def nav_subtitle(self) -> str:
         """Count the tables shown, and what became of the queries."""
         stats = self.get_stats()  # type: ignore[no-untyped-call]
-        parts = [_counted(len(stats.get("invalidations", ())), "table", "tables") + " known"]
+        parts = [_number(len(stats.get("invalidations", ())), "table", "tables") + " known"]
         if databases := stats.get("databases"):
             hits, misses, not_cached = (
                 sum(figures[name] for figures in databases)
                 for name in ("hits", "misses", "not_cached")
             )
-            parts += [_counted(hits, "hit", "hits"), _counted(misses, "miss", "misses")]
+            parts += [_number(hits, "hit", "hits"), _number(misses, "miss", "misses")]
             parts += [f"{not_cached} not cached"]
         return ", ".join(parts)
 
@@ -120,7 +120,7 @@ def _reasons(reads: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(read["reason"] for read in reads if read["reason"]))
 
 
-def _counted(number: int, singular: str, plural: str) -> str:
+def _number(number: int, singular: str, plural: str) -> str:
     return f"{number} {singular if number == 1 else plural}"
 
 

@@ -94,7 +94,7 @@ def _queries(reads: Iterable[tuple[Read, dict[str, Any]]]) -> list[dict[str, Any
             "sql": sql,
             "params": params,
             "tables": list(group[0][0].tables),
-            "results": _counted(read.outcome.value for read, _ in group),
+            "results": _tally(read.outcome.value for read, _ in group),
             **_figures(read for read, _ in group),
             "reads": [
                 {
@@ -117,7 +117,7 @@ def _shown(params: Any) -> str:
     return text if len(text) <= _MAX_PARAMS else f"{text[:_MAX_PARAMS]}…"
 
 
-def _counted(results: Iterable[str]) -> str:
+def _tally(results: Iterable[str]) -> str:
     return ", ".join(
         result if number == 1 else f"{number} × {result}"
         for result, number in Counter(results).items()

@@ -10,16 +10,16 @@ from typing import NamedTuple
 from cachalot.settings import cachalot_settings
 
 
-class Force(NamedTuple):
+class Override(NamedTuple):
     """What one ``cachalot_disabled()`` or ``cachalot_enabled()`` says, and the one around it."""
 
     is_enabled: bool
     reevaluates: bool
-    outer: Force | None
+    outer: Override | None
 
 
 # Per thread and per asyncio task; asgiref carries it into the thread that runs the ORM.
-_innermost: ContextVar[Force | None] = ContextVar("cachalot_force", default=None)
+_innermost: ContextVar[Override | None] = ContextVar("cachalot_override", default=None)
 
 
 def enter(*, is_enabled: bool, reevaluates: bool = False) -> None:
@@ -27,22 +27,22 @@ def enter(*, is_enabled: bool, reevaluates: bool = False) -> None:
 
     ``reevaluates`` has querysets forget the rows they have kept.
     """
-    _innermost.set(Force(is_enabled, reevaluates, _innermost.get()))
+    _innermost.set(Override(is_enabled, reevaluates, _innermost.get()))
 
 
 def leave() -> None:
     """Return to what was in force before the last ``enter()`` of this context."""
-    force = _innermost.get()
-    if force is not None:
-        _innermost.set(force.outer)
+    override = _innermost.get()
+    if override is not None:
+        _innermost.set(override.outer)
 
 
 def is_enabled() -> bool:
     """Whether reads may be cached in this context."""
     if not cachalot_settings.is_in_action:
         return False
-    force = _innermost.get()
-    return bool(cachalot_settings.CACHALOT_ENABLED) if force is None else force.is_enabled
+    override = _innermost.get()
+    return bool(cachalot_settings.CACHALOT_ENABLED) if override is None else override.is_enabled
 
 
 @contextmanager
@@ -57,5 +57,5 @@ def evaluating_once() -> Iterator[None]:
 
 def is_reevaluating() -> bool:
     """Whether already evaluated querysets are to be evaluated again."""
-    force = _innermost.get()
-    return force is not None and force.reevaluates
+    override = _innermost.get()
+    return override is not None and override.reevaluates

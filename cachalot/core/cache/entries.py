@@ -15,7 +15,7 @@ _FORMAT = b"3 "
 
 
 class Hit(NamedTuple):
-    """A result that was found; nobody else has these rows. ``size`` is in bytes."""
+    """A result that was found; the reader may keep and change its rows. ``size`` is in bytes."""
 
     rows: Any
     outcome: Outcome
@@ -76,5 +76,5 @@ def pack(rows: object) -> bytes:
 
 
 def unpack(payload: bytes) -> Any:
-    """Return new rows, shared with nobody. Raise whatever a damaged pickle raises."""
+    """Return new rows at each call. Raise what pickle raises for a damaged payload."""
     return pickle.loads(payload)

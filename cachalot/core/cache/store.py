@@ -67,7 +67,8 @@ class Store:
         nonces = []
         for key in version_keys:
             version = found[key]
-            # What is no version of ours keeps the table from being cached until its next write.
+            # A foreign value under a version key: the table counts as pending until its next write
+            # replaces it.
             if not is_version(version) or version[1] is None:
                 return None
             nonces.append(version[1])
@@ -165,8 +166,8 @@ class Store:
     def renew(self, version_keys: Mapping[str, int | None]) -> None:
         """Give these keys new versions: whatever was stored under the old ones is invalid.
 
-        A key that comes with a number of seconds stays pending that long instead: nobody knows
-        when a database that lags behind shows the change.
+        A key that comes with a number of seconds stays pending that long instead: it is of a
+        database that lags behind, and may show the change at any moment until then.
         """
         now = clock()
         versions: dict[int | None, dict[str, tuple[float, str | None]]] = {}

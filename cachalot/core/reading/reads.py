@@ -109,7 +109,7 @@ def _compiled(compiler: Any, query: CompiledQuery) -> Iterator[None]:
 
 
 class _Reading:
-    """A read that asks the database, or of which somebody wants to know."""
+    """A read that runs its query, or that is reported to listeners."""
 
     __slots__ = ("_arguments", "_began", "_compiler", "_execute", "_query")
 

@@ -87,7 +87,7 @@ class Command(BaseCommand):
             [
                 stats["process"],
                 f"{max(now - stats['at'], 0):.0f} s ago",
-                *_counted([stats]),
+                *_columns_of([stats]),
                 f"{stats['local_tier']['bytes']:,}",
             ]
             for stats in processes
@@ -99,7 +99,7 @@ class Command(BaseCommand):
                 for table, counts in by_table.items():
                     tables.setdefault((db_alias, table), []).append(counts)
         if tables:
-            rows = [[*name, *_counted(counts)] for name, counts in sorted(tables.items())]
+            rows = [[*name, *_columns_of(counts)] for name, counts in sorted(tables.items())]
             self._write_table(["database", "table", *_COUNTS], rows)
         reasons: dict[str, int] = {}
         for stats in processes:
@@ -124,7 +124,7 @@ def _line(cells: Iterable[str], widths: list[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _counted(counts: list[dict[str, Any]]) -> list[str]:
+def _columns_of(counts: list[dict[str, Any]]) -> list[str]:
     """Return the sums of several counts as the cells under ``_COUNTS``."""
     hits, misses, invalidations = (
         sum(count[name] for count in counts) for name in ("hits", "misses", "invalidations")

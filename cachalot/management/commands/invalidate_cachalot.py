@@ -78,12 +78,12 @@ class Command(BaseCommand):
         tables = "all tables"
         if names:
             count = len({model._meta.db_table for model in concerned})
-            tables = f"{_counted(count, 'table')} of {_counted(len(labels), 'application')}"
+            tables = f"{_plural(count, 'table')} of {_plural(len(labels), 'application')}"
         databases = 1 if db_alias is not None else _count_databases()
         self.stdout.write(
             self.style.SUCCESS(
-                f"Invalidated {tables} in {_counted(databases, 'database')} and "
-                f"{_counted(len(cache_aliases), 'cache')}."
+                f"Invalidated {tables} in {_plural(databases, 'database')} and "
+                f"{_plural(len(cache_aliases), 'cache')}."
             )
         )
 
@@ -145,5 +145,5 @@ def _count_databases() -> int:
     )
 
 
-def _counted(number: int, noun: str) -> str:
+def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
