@@ -81,6 +81,12 @@ if DATABASE == "sqlite":
             "NAME": os.path.join(tempfile.gettempdir(), f"cachalot-tests-{os.getpid()}.sqlite3")
         },
     }
+else:
+    # Of this process, so that two runs can use one server.
+    DATABASES["default"] = {
+        **DATABASES["default"],
+        "TEST": {"NAME": f"test_cachalot_{os.getpid()}"},
+    }
 CACHES = {
     "default": _CACHES[CACHE],
     "second": {
