@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.management import create_permissions
 from django.contrib.contenttypes.management import create_contenttypes
 from django.core.cache import caches
+from django.db import connection
 from django.db.models.signals import post_migrate
 
 from cachalot.core.cache import door, guard
 from cachalot.core.cache.local import local_tier
 from cachalot.settings import DEFAULTS
+
+TESTS = Path(__file__).parent
+#: Files and directories of what may differ by the client of the cache: marked ``clients``, all that
+#: a run with another client needs.
+CLIENTS = (
+    "test_api.py",
+    "test_bounds.py",
+    "test_checks.py",
+    "test_command.py",
+    "test_deploy_checks.py",
+    "test_failures.py",
+    "test_foreign_values.py",
+    "test_interleavings.py",
+    "test_keys.py",
+    "test_local.py",
+    "test_protocol.py",
+    "test_reads.py",
+    "test_stats.py",
+    "test_storm.py",
+    "test_threads.py",
+    "test_transactions.py",
+    "test_writes.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix().startswith(CLIENTS):
+            item.add_marker("clients")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,6 +53,17 @@ def _cheap_flush() -> None:
         create_permissions, dispatch_uid="django.contrib.auth.management.create_permissions"
     )
     post_migrate.disconnect(create_contenttypes)
+    if connection.vendor == "postgresql":
+        operations = type(connection.ops)
+        truncate = operations.sql_flush
+
+        def delete(self: Any, style: Any, tables: list[str], **options: Any) -> list[str]:
+            """TRUNCATE makes new files for each table, and a test has few rows."""
+            if options.get("reset_sequences"):
+                return truncate(self, style, tables, **options)
+            return [f"DELETE FROM {self.quote_name(table)}" for table in tables]
+
+        operations.sql_flush = delete
 
 
 @pytest.fixture(autouse=True)

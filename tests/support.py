@@ -10,11 +10,13 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections
 from django.test import TransactionTestCase
 from django.test.utils import CaptureQueriesContext
+from django.utils.functional import classproperty
 
 from cachalot.api import cachalot_disabled
 
@@ -101,6 +103,11 @@ class CacheTestCase(TransactionTestCase):
     """Tests whose commits are real."""
 
     databases = {"default"}
+
+    @classproperty
+    def available_apps(cls) -> list[str]:
+        """All of them. What is left out is to send ``post_migrate`` after each test."""
+        return list(settings.INSTALLED_APPS)
 
     def count_queries(self, read: Callable[[], T]) -> tuple[T, int]:
         """Return what ``read`` returns and how many queries it ran that count here."""
