@@ -20,23 +20,21 @@ TESTS = Path(__file__).parent
 #: Files and directories of what may differ by the client of the cache: marked ``clients``, all that
 #: a run with another client needs.
 CLIENTS = (
+    "cache/",
+    "reading/test_bounds.py",
+    "reading/test_keys.py",
+    "reading/test_reads.py",
     "test_api.py",
-    "test_bounds.py",
     "test_checks.py",
     "test_command.py",
     "test_deploy_checks.py",
-    "test_failures.py",
-    "test_foreign_values.py",
     "test_interleavings.py",
-    "test_keys.py",
-    "test_local.py",
     "test_protocol.py",
-    "test_reads.py",
     "test_stats.py",
     "test_storm.py",
     "test_threads.py",
-    "test_transactions.py",
-    "test_writes.py",
+    "writing/test_transactions.py",
+    "writing/test_writes.py",
 )
 
 
