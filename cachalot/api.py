@@ -12,10 +12,11 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from cachalot.core.cache.door import cache_in_use, guard_of
 from cachalot.core.cache.versions import clock
+from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.outcomes import CacheUnavailable
 from cachalot.core.schema.catalogue import SCHEMA
-from cachalot.core.schema.tables import aliases_of_database, known_tables
+from cachalot.core.schema.tables import known_tables
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.core.sql.names import canonical
 from cachalot.core.statistics import get_stats

@@ -14,6 +14,7 @@ from cachalot import checks, settings
 from cachalot.api import invalidate_migrated
 from cachalot.core import patches
 from cachalot.core.cache import door
+from cachalot.core.connection import databases
 
 
 def _forget_models(sender: type, **kwargs: object) -> None:
@@ -27,6 +28,7 @@ def wire() -> None:
 
     Writes invalidate from now on. Reads are cached once ``cachalot_settings`` is in action.
     """
+    databases.note_configured()
     patches.install()
     setting_changed.connect(settings.follow_change, dispatch_uid="cachalot.settings")
     class_prepared.connect(_forget_models, dispatch_uid="cachalot.models")

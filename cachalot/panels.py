@@ -21,7 +21,8 @@ from django.utils.timesince import timesince
 from django.utils.timezone import localtime
 
 from cachalot.cache import cachalot_caches
-from cachalot.core.schema.tables import aliases_of_database, known_tables
+from cachalot.core.connection.databases import aliases_of_database
+from cachalot.core.schema.tables import known_tables
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.core.sql.names import canonical
 from cachalot.recording import Recording

@@ -130,6 +130,14 @@ def _replicas(value: Any) -> dict[str, dict[str, Any]]:
     return replicas
 
 
+def _aliases(value: Any) -> Any:
+    _require(isinstance(value, Mapping))
+    for alias, target in value.items():
+        # An alias may be added later; what it stands for is there from the start.
+        _require(isinstance(alias, str) and target in settings.DATABASES)
+    return value
+
+
 def _function(value: Any) -> Callable[..., Any]:
     function: Callable[..., Any] = import_string(value) if isinstance(value, str) else value
     _require(callable(function))
@@ -208,4 +216,11 @@ REPLICAS = Rule(
     "Use a dict like {{'replica': {{'primary': 'default', 'max_lag': 2.0}}}}, the lag in seconds "
     "above 0; the default is {default!r}.",
     _replicas,
+)
+ALIASES = Rule(
+    "cachalot.E016",
+    "{name} is {value!r}, which does not map aliases to aliases in DATABASES.",
+    "Use a dict like {{'direct': 'default'}} for two aliases of one database, and map an alias to "
+    "itself for a database of its own; the default is {default!r}.",
+    _aliases,
 )

@@ -71,6 +71,7 @@ SETTINGS: dict[str, Setting] = {
     "CACHALOT_LOCAL_SIZE": Setting(16 * 1024 * 1024, rules.SIZE),
     "CACHALOT_MAX_STALENESS": Setting(0.0, rules.SECONDS),
     "CACHALOT_REPLICAS": Setting({}, rules.REPLICAS),
+    "CACHALOT_ALIASES": Setting({}, rules.ALIASES),
     "CACHALOT_STATS": Setting(False, rules.SWITCH),
 }
 DEFAULTS = {name: setting.default for name, setting in SETTINGS.items()}

@@ -212,6 +212,38 @@ class DatabaseCheckTests(CheckTestCase):
                 self.assertSays(repr(value), "E002", CACHALOT_DATABASES=value)
 
 
+class AliasCheckTests(CheckTestCase):
+    places = {
+        "default": {"NAME": "app"},
+        "direct": {"NAME": "app", "PORT": "6432"},
+        "other": {"NAME": "other"},
+    }
+
+    def assertReports(self, message_id: str | None, **overrides: Any) -> CheckMessage | None:
+        postgresql = {"ENGINE": "django.db.backends.postgresql", "HOST": "", "PORT": "", "TEST": {}}
+        settings = {alias: {**postgresql, **place} for alias, place in self.places.items()}
+        with mock.patch.dict(connections.settings, settings, clear=True):
+            return super().assertReports(message_id, **overrides)
+
+    def test_aliases_that_look_alike_are_a_warning(self) -> None:
+        self.assertSays("whether 'default' leads to the same database as 'direct'.", "W013")
+        self.assertSays("{'direct': 'default'}: then they share", "W013")
+
+    def test_the_setting_answers(self) -> None:
+        for aliases in ({"direct": "default"}, {"default": "direct"}, {"direct": "direct"}):
+            with self.subTest(aliases):
+                self.assertReports(None, CACHALOT_ALIASES=aliases)
+        replicas = {"direct": {"primary": "default", "max_lag": 1}}
+        self.assertReports(None, CACHALOT_REPLICAS=replicas)
+
+    def test_aliases_are_a_map(self) -> None:
+        for value in (None, ["direct"], {"direct": "nowhere"}, {1: "default"}, {"direct": None}):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E016", CACHALOT_ALIASES=value)
+        # What is added while the process runs may be named.
+        self.assertReports(None, CACHALOT_ALIASES={"direct": "default", "late": "other"})
+
+
 class CacheCheckTests(CheckTestCase):
     def test_a_backend_that_nobody_knows_is_a_warning(self) -> None:
         backend = "tests.test_checks.UnknownCache"

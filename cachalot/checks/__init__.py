@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from cachalot.checks import deploy
 from cachalot.checks.caches import check_cache
-from cachalot.checks.databases import check_databases
+from cachalot.checks.databases import check_aliases, check_databases
 from cachalot.checks.tables import check_tables
 from cachalot.checks.values import check_apps, check_names, check_values
 
-CHECKS = (check_databases, check_cache, check_values, check_apps, check_tables, check_names)
+CHECKS = (
+    check_databases,
+    check_aliases,
+    check_cache,
+    check_values,
+    check_apps,
+    check_tables,
+    check_names,
+)
 DEPLOY_CHECKS = deploy.CHECKS

@@ -6,10 +6,12 @@ import logging
 
 from django.conf import settings
 from django.core import checks
+from django.db import connections
 from django.db.utils import load_backend
 
 from cachalot.checks.messages import listed, message, suggestion
-from cachalot.rules import COLLECTIONS, SUPPORTED_ONLY
+from cachalot.core.connection.databases import lookalikes_of
+from cachalot.rules import COLLECTIONS, SUPPORTED_ONLY, WrongSetting
 from cachalot.settings import SUPPORTED_DATABASE_ENGINES, configured, is_supported_engine
 
 logger = logging.getLogger("cachalot")
@@ -45,6 +47,22 @@ def check_databases(**kwargs: object) -> list[checks.CheckMessage]:
                 message("cachalot.W003", alias=alias, engine=engine, supported=supported)
             )
     return messages
+
+
+def check_aliases(**kwargs: object) -> list[checks.CheckMessage]:
+    """Check that it is known which aliases lead to one database. No server is asked."""
+    try:
+        alike = {
+            tuple(sorted({alias, *others}))
+            for alias in connections.settings
+            if (others := lookalikes_of(alias))
+        }
+    except WrongSetting:
+        return []  # which has a message already
+    return [
+        message("cachalot.W013", alias=aliases[0], other=aliases[1], others=listed(aliases[1:]))
+        for aliases in sorted(alike)
+    ]
 
 
 def _is_supported(engine: str) -> bool:

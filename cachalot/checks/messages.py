@@ -58,6 +58,13 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{suggestion}Name a table as the database does, or a model as 'app.Model'. A table of no "
         "model goes into CACHALOT_ADDITIONAL_TABLES.",
     ),
+    "cachalot.W013": (
+        "CACHALOT_ALIASES does not say whether {alias!r} leads to the same database as {others}. "
+        "They look alike.",
+        "If they are one, as behind a pooler, use {{{other!r}: {alias!r}}}: then they share their "
+        "results. If {other!r} is a database of its own, use {{{other!r}: {other!r}}}: then a "
+        "write on one never invalidates on the other.",
+    ),
     "cachalot.E001": (
         "CACHALOT_DATABASES names {alias!r}, which is no alias in DATABASES.",
         "{suggestion}DATABASES has {aliases}.",

@@ -24,6 +24,7 @@ from django.db.models.sql.compiler import (
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
 from cachalot.core import querysets
+from cachalot.core.connection.databases import ask_server
 from cachalot.core.connection.state import state_of
 from cachalot.core.reading import reads
 from cachalot.core.reading.compiled import current
@@ -210,6 +211,7 @@ def _connected(original: Callable[..., Any]) -> Callable[..., Any]:
         state.reset()
         result = original(self)
         state.take_over_session()
+        ask_server(self)
         return result
 
     return connect

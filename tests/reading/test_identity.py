@@ -13,8 +13,6 @@ from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import SimpleTestCase
 
 from cachalot.core.connection.state import state_of
-from cachalot.core.schema.tables import _database_identity, aliases_of_database
-from cachalot.settings import cachalot_settings
 from cachalot.utils import get_query_cache_key
 from tests.library.models import Author
 from tests.support import CacheTestCase
@@ -51,78 +49,6 @@ class MemoryTests(SimpleTestCase):
         here = key_on(one)
         with mock.patch.object(os, "getpid", return_value=-1):
             self.assertEqual(key_on(one), here)
-
-
-class AliasTests(SimpleTestCase):
-    databases = {"default"}
-
-    def group(self, **databases: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-        settings = {
-            alias: {"NAME": "", "HOST": "", "PORT": "", "TEST": {}, **database}
-            for alias, database in databases.items()
-        }
-
-        class Handler(dict):
-            settings: dict[str, Any] = {}
-
-        handler = Handler()
-        handler.settings = settings
-        for alias, database in settings.items():
-            handler[alias] = mock.Mock(vendor=database.pop("vendor", "postgresql"))
-        cachalot_settings.forget()
-        self.addCleanup(cachalot_settings.forget)
-        with mock.patch("cachalot.core.schema.tables.connections", handler):
-            return {alias: aliases_of_database(alias) for alias in settings}
-
-    def test_equal_databases_are_one(self) -> None:
-        for first, second in (
-            ({"NAME": "a"}, {"NAME": "a"}),
-            ({"NAME": "a", "HOST": "localhost"}, {"NAME": "a", "HOST": "127.0.0.1"}),
-            ({"NAME": "a", "HOST": "/run/postgresql"}, {"NAME": "a"}),
-            ({"NAME": "a", "HOST": "db", "PORT": "5432"}, {"NAME": "a", "HOST": "DB"}),
-            ({"NAME": "a", "USER": "x"}, {"NAME": "a", "USER": "y"}),
-            ({"NAME": "a"}, {"NAME": "b", "TEST": {"MIRROR": "default"}}),
-            ({"vendor": "sqlite", "NAME": "./a.db"}, {"vendor": "sqlite", "NAME": "a.db"}),
-        ):
-            with self.subTest(first=first, second=second):
-                groups = self.group(default=first, another=second)
-                self.assertEqual(groups["another"], ("default", "another"))
-                self.assertEqual(groups["default"], ("default", "another"))
-
-    def test_unequal_databases_are_not(self) -> None:
-        for first, second in (
-            ({"NAME": "a"}, {"NAME": "b"}),
-            ({"NAME": "a", "HOST": "one"}, {"NAME": "a", "HOST": "two"}),
-            ({"NAME": "a", "PORT": "5432"}, {"NAME": "a", "PORT": "5433"}),
-            ({"NAME": "a"}, {"NAME": "a", "vendor": "mysql"}),
-            ({"NAME": "a", "PORT": "1"}, {"NAME": "a", "PORT": "1", "vendor": "mysql"}),
-            ({"NAME": ""}, {"NAME": ""}),
-            ({"vendor": "sqlite", "NAME": ":memory:"}, {"vendor": "sqlite", "NAME": ":memory:"}),
-        ):
-            with self.subTest(first=first, second=second):
-                self.assertEqual(self.group(default=first, another=second)["another"], ("another",))
-
-    def test_an_alias_without_its_driver_harms_nobody(self) -> None:
-        class Handler(dict):
-            settings = {
-                "default": {"NAME": "a"},
-                "broken": {"NAME": "a"},
-            }
-
-            def __getitem__(self, alias: str) -> Any:
-                if alias == "broken":
-                    raise ModuleNotFoundError("No module named 'oracledb'")
-                return mock.Mock(vendor="postgresql")
-
-        cachalot_settings.forget()
-        self.addCleanup(cachalot_settings.forget)
-        with mock.patch("cachalot.core.schema.tables.connections", Handler()):
-            self.assertEqual(aliases_of_database("default"), ("default",))
-            self.assertEqual(_database_identity("broken"), "broken")
-
-    def test_the_order_of_settings_does_not_matter(self) -> None:
-        groups = self.group(zebra={"NAME": "a"}, default={"NAME": "a"}, ape={"NAME": "a"})
-        self.assertEqual(groups["zebra"], ("default", "ape", "zebra"))
 
 
 @pytest.mark.skipif("connections['default'].vendor != 'postgresql'")

@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.cache.versions import new_nonce
 from cachalot.core.connection import sqlite, visibility
+from cachalot.core.connection.databases import alias_reached_by
 from cachalot.core.connection.isolation import Isolation
 from cachalot.core.connection.overlay import Overlay
 from cachalot.core.connection.session import Session
@@ -198,11 +199,10 @@ def is_tracked(connection: BaseDatabaseWrapper) -> bool:
     """Whether writes of this connection invalidate.
 
     They do even where ``CACHALOT_DATABASES`` leaves the alias out: another alias, or the next
-    value of the setting, may cache the same tables.
+    value of the setting, may cache the same tables. So do those of a copy under another alias.
     """
-    return connection.alias in connections.settings and (
-        is_supported_engine(connection.settings_dict["ENGINE"], connection.vendor)
-        or is_cached_database(
-            connection.alias, connection.settings_dict["ENGINE"], connection.vendor
-        )
+    alias, engine = alias_reached_by(connection), connection.settings_dict["ENGINE"]
+    return alias in connections.settings and (
+        is_supported_engine(engine, connection.vendor)
+        or is_cached_database(alias, engine, connection.vendor)
     )

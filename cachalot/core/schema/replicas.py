@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 
-from cachalot.core.schema.tables import aliases_of_database
-from cachalot.settings import cachalot_settings, memo
+from cachalot.core.connection.databases import aliases_changing_with, aliases_of_database
+from cachalot.settings import cachalot_settings
 
 
-@memo(maxsize=64)
 def replicas_of(db_alias: str) -> tuple[str, ...]:
     """Return the aliases of the replicas of the database that ``db_alias`` points to."""
-    siblings = aliases_of_database(db_alias)
+    if not cachalot_settings.CACHALOT_REPLICAS:
+        return ()
+    siblings = aliases_changing_with(db_alias)
     return tuple(
         alias
         for alias, replica in cachalot_settings.CACHALOT_REPLICAS.items()
@@ -24,9 +25,10 @@ def replicas_of(db_alias: str) -> tuple[str, ...]:
     )
 
 
-@memo(maxsize=64)
 def lag_of(db_alias: str) -> int | None:
     """Return the seconds that ``db_alias`` may lag behind its primary, None for no replica."""
+    if not cachalot_settings.CACHALOT_REPLICAS:
+        return None
     siblings = aliases_of_database(db_alias)
     lags = [
         replica["max_lag"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from typing import Any
 
 from django.apps import apps
-from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db import models
 
 from cachalot.core.sql.names import canonical
 from cachalot.core.sql.text import WORD
@@ -149,46 +147,3 @@ def changed_with(tables: frozenset[str], is_delete: bool) -> frozenset[str]:
         unseen.extend(followers - changed)
         changed |= followers
     return frozenset(changed)
-
-
-_DEFAULT_PORTS = {"postgresql": "5432", "mysql": "3306"}
-
-
-def _database_identity(db_alias: str) -> object:
-    """Return what is equal for two aliases of one database, whoever connects and how."""
-    database: dict[str, Any] = connections.settings[db_alias]
-    mirrored = (database.get("TEST") or {}).get("MIRROR")
-    if mirrored and mirrored != db_alias and mirrored in connections.settings:
-        return _database_identity(mirrored)
-    try:
-        vendor = connections[db_alias].vendor
-    except Exception:
-        # An alias whose driver is not installed: nobody can use it, so it shares nothing.
-        return db_alias
-    name = str(database["NAME"] or "")
-    if vendor == "sqlite":
-        if ":memory:" in name or not name:
-            return db_alias
-        return (vendor, name if name.startswith("file:") else os.path.realpath(name))
-    host = database.get("HOST") or "localhost"
-    if host in {"127.0.0.1", "::1"} or host.startswith("/"):
-        host = "localhost"
-    port = str(database.get("PORT") or _DEFAULT_PORTS.get(vendor, ""))
-    if not name:
-        # A service file or the like says which; another alias may mean another one.
-        return db_alias
-    return (vendor, host.lower(), port, name)
-
-
-@memo(maxsize=1024)
-def aliases_of_database(db_alias: str) -> tuple[str, ...]:
-    """Return every alias of the database that ``db_alias`` points to.
-
-    ``"default"`` comes first, then the others by name: in another process the order of
-    ``DATABASES`` may be another one, and the first gives the database's keys.
-    """
-    if db_alias not in connections.settings:
-        return (db_alias,)
-    identity = _database_identity(db_alias)
-    aliases = [alias for alias in connections.settings if _database_identity(alias) == identity]
-    return tuple(sorted(aliases, key=lambda alias: (alias != DEFAULT_DB_ALIAS, alias)))

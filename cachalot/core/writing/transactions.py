@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cachalot.core.connection.databases import alias_reached_by
 from cachalot.core.connection.state import State, is_tracked, state_of
 from cachalot.core.outcomes import Unstorable
 from cachalot.core.reading.results import publish
@@ -60,7 +61,7 @@ def _announce_when_possible(
     connection: BaseDatabaseWrapper, state: State, tables: frozenset[str]
 ) -> None:
     if state.unannounced is None:
-        announce(connection.alias, tables)
+        announce(alias_reached_by(connection), tables)
     else:
         # Until autocommit is on again, a query of a receiver would open another transaction.
         state.unannounced |= tables
@@ -79,7 +80,7 @@ def set_autocommit(
         return commit(connection, run) if state.transaction.overlay is not None else run()
     finally:
         unannounced, state.unannounced = state.unannounced, None
-        announce(connection.alias, unannounced or ())
+        announce(alias_reached_by(connection), unannounced or ())
 
 
 def rollback(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
@@ -94,7 +95,7 @@ def rollback(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
         # MySQL cannot undo everything: MyISAM tables, and what DDL has committed on its way.
         can_undo = connection.vendor != "mysql" and connection.features.supports_transactions
         if not can_undo and not state.transaction.has_failed_commit:
-            invalidate_shared(connection.alias, overlay.dirty)
+            invalidate_shared(alias_reached_by(connection), overlay.dirty)
             shown = overlay.dirty & remembered_catalogue_of(connection).untransactional
     state.end_transaction(is_rollback=True)
     _announce_when_possible(connection, state, shown)

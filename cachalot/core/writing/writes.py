@@ -11,14 +11,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core import events
 from cachalot.core.cache.door import guard_of
+from cachalot.core.connection.databases import alias_reached_by, aliases_changing_with
 from cachalot.core.connection.state import State, is_tracked, state_of
 from cachalot.core.schema import catalogue
-from cachalot.core.schema.tables import (
-    aliases_of_database,
-    changed_with,
-    display_name,
-    known_tables,
-)
+from cachalot.core.schema.tables import changed_with, display_name, known_tables
 from cachalot.core.schema.version_keys import keys_to_renew
 from cachalot.settings import cachalot_settings
 from cachalot.signals import post_invalidation
@@ -27,11 +23,11 @@ logger = logging.getLogger("cachalot")
 
 
 def announce(db_alias: str, tables: Iterable[str]) -> None:
-    """Send ``post_invalidation`` for each table and each alias of its database."""
+    """Send ``post_invalidation`` for each table and each alias through which it may show."""
     if events.listeners and (announced := frozenset(tables) - {catalogue.SCHEMA}):
         names = tuple(sorted(map(display_name, announced)))
         events.tell(events.Invalidation(db_alias, names))
-    for alias in aliases_of_database(db_alias):
+    for alias in aliases_changing_with(db_alias):
         for table in sorted(frozenset(tables) - {catalogue.SCHEMA}):
             results = post_invalidation.send_robust(display_name(table), db_alias=alias)
             for receiver, result in results:
@@ -50,7 +46,7 @@ def invalidating(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> Ite
     if not tables:
         yield
         return
-    guard, keys = guard_of(), keys_to_renew(connection.alias, tables)
+    guard, keys = guard_of(), keys_to_renew(alias_reached_by(connection), tables)
     try:
         guard.mark_pending(keys)
     except Exception as error:
@@ -109,7 +105,7 @@ def writing(
         with _writing_at_once(connection, state, changed):
             yield
         if not changed <= state.running.pending:
-            announce(connection.alias, changed - state.running.pending)
+            announce(alias_reached_by(connection), changed - state.running.pending)
         return
     at_once = commits or state.is_lost
     try:
@@ -157,7 +153,7 @@ def _untransactional(connection: BaseDatabaseWrapper, tables: frozenset[str]) ->
 
 def forget_schema(connection: BaseDatabaseWrapper) -> None:
     """Read the catalogue of the connection's database again when it is next needed."""
-    for alias in aliases_of_database(connection.alias):
+    for alias in {connection.alias, *aliases_changing_with(alias_reached_by(connection))}:
         catalogue.forget(alias)
 
 

@@ -13,8 +13,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections, models
 
 from cachalot.api import invalidate
+from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked
-from cachalot.core.schema.tables import aliases_of_database
 
 
 class Command(BaseCommand):
