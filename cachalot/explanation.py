@@ -8,6 +8,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cachalot.core.cache.backends import keeps_nothing, what_serializer_spoils
 from cachalot.core.cache.door import guard_of
 from cachalot.core.connection.state import why_not_used
 from cachalot.core.outcomes import UncachableQuery
@@ -111,8 +112,16 @@ def _why_not_here(connection: BaseDatabaseWrapper, timeout: float | None) -> str
         return "caching is switched off"
     if (reason := why_not_used(connection)) is not None:
         return reason
-    if guard_of().store() is None:
-        return f"the cache {cachalot_settings.CACHALOT_CACHE!r} cannot be used"
+    alias, guard = cachalot_settings.CACHALOT_CACHE, guard_of()
+    store = guard.store()
+    if store is None:
+        return f"the cache {alias!r} cannot be used"
+    if keeps_nothing(store.cache):
+        return f"the cache {alias!r} keeps nothing"
+    if (spoilt := what_serializer_spoils(store.cache)) is not None:
+        return f"the cache {alias!r} has a serializer that spoils what it is given ({spoilt})"
+    if (flaw := guard.why_nothing_is_kept()) is not None:
+        return f"a query {flaw}, {alias!r}"
     if timeout is not None and timeout <= 0:
         return "the result may be kept for no time, by CACHALOT_TIMEOUT or CACHALOT_TIMEOUTS"
     return None

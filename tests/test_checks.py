@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -72,6 +74,52 @@ class ShardClient:
 
 class OwnShardClient(ShardClient):
     __module__ = "project.redis"
+
+
+class OfJson:
+    """Takes no bytes."""
+
+    dumps, loads = staticmethod(json.dumps), staticmethod(json.loads)
+
+    def serialize(self, key: str, value: Any) -> tuple[str, int]:
+        return json.dumps(value), 0
+
+    def deserialize(self, key: str, value: str, flags: int) -> Any:
+        return json.loads(value)
+
+
+class OfPickle:
+    dumps, loads = staticmethod(pickle.dumps), staticmethod(pickle.loads)
+
+
+class OfLists:
+    """Takes bytes, and makes lists of tuples, as MessagePack does."""
+
+    dumps, loads = staticmethod(list), staticmethod(list)
+
+
+class OfText:
+    dumps, loads = staticmethod(str), staticmethod(str)
+
+
+class DjangoRedisOfJson(DjangoRedis):
+    client = SimpleNamespace(_serializer=OfJson())
+
+
+class DjangoRedisOfText(DjangoRedis):
+    client = SimpleNamespace(_serializer=OfText())
+
+
+class DjangoRedisOfPickle(DjangoRedis):
+    client = SimpleNamespace(_serializer=OfPickle())
+
+
+class DjangoRedisOfLists(DjangoRedis):
+    client = SimpleNamespace(_serializer=OfLists())
+
+
+class PymemcacheOfJson(Pymemcache):
+    _options: dict[str, Any] = {"serde": OfJson()}
 
 
 def generate_key(*args: object) -> str:
@@ -336,6 +384,19 @@ class CacheCheckTests(CheckTestCase):
         )
         self.assertReports(None, DJANGO_REDIS_IGNORE_EXCEPTIONS=True, **in_cache(pymemcache))
         self.assertReports(None, **in_cache(LOCMEM, OPTIONS=ignored))
+
+    def test_a_serializer_that_spoils_what_it_is_given_is_a_warning(self) -> None:
+        for name in ("DjangoRedisOfJson", "DjangoRedisOfText", "PymemcacheOfJson"):
+            with self.subTest(name):
+                backend = f"tests.test_checks.{name}"
+                self.assertSays("'results', whose serializer spoils", "W014", **in_cache(backend))
+        for name in ("DjangoRedisOfPickle", "DjangoRedisOfLists"):
+            self.assertReports(None, **in_cache(f"tests.test_checks.{name}"))
+        self.assertSays(
+            "Object of type bytes is not JSON serializable",
+            "W014",
+            **in_cache(REDIS, LOCATION="redis://", OPTIONS={"serializer": OfJson}),
+        )
 
     def test_a_redis_cache_with_replicas_is_a_warning(self) -> None:
         one, two = "redis://127.0.0.1:1", "redis://127.0.0.1:2"

@@ -85,6 +85,10 @@ class DeployCheckTests(SimpleTestCase):
         self.assertReports("W009", "'results', which lies in the memory", **in_cache(LOCMEM))
         self.assertReports(None, **in_cache(FILES))
 
+    def test_a_cache_that_keeps_nothing(self) -> None:
+        dummy = "django.core.cache.backends.dummy.DummyCache"
+        self.assertReports("W015", "'results', a DummyCache", **in_cache(dummy))
+
     def test_a_timeout_of_no_time(self) -> None:
         for timeout in (0, 0.0):
             self.assertReports("W010", f"is {timeout!r}, so nothing", CACHALOT_TIMEOUT=timeout)

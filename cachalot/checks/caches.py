@@ -14,6 +14,7 @@ from cachalot.core.cache.backends import (
     option_that_hides_failures,
     paths_of,
     reads_from_replicas,
+    what_serializer_spoils,
 )
 from cachalot.settings import SUPPORTED_CACHE_BACKENDS, configured
 
@@ -38,6 +39,8 @@ def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
     messages = []
     if backends.isdisjoint(SUPPORTED_CACHE_BACKENDS):
         messages.append(message("cachalot.W001", alias=alias, backend=backend, suitable=suitable))
+    if (spoilt := what_serializer_spoils(cache)) is not None:
+        messages.append(message("cachalot.W014", alias=alias, spoilt=spoilt))
     options = config.get("OPTIONS") or {}
     option, value = option_that_hides_failures(backends, options)
     if value:

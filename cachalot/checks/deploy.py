@@ -11,7 +11,7 @@ from django.core.cache.backends.base import BaseCache
 
 from cachalot.checks.messages import message
 from cachalot.checks.values import right_value
-from cachalot.core.cache.backends import lies_in_process, memory_of_redis
+from cachalot.core.cache.backends import keeps_nothing, lies_in_process, memory_of_redis
 from cachalot.settings import configured
 
 logger = logging.getLogger("cachalot")
@@ -36,6 +36,8 @@ def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
         return []
     if lies_in_process(cache):
         return [message("cachalot.W009", alias=alias)]
+    if keeps_nothing(cache):
+        return [message("cachalot.W015", alias=alias)]
     problem = _problem_of_redis(cache)
     return [] if problem is None else [message("cachalot.W011", alias=alias, problem=problem)]
 

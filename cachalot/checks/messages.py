@@ -65,6 +65,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "results. If {other!r} is a database of its own, use {{{other!r}: {other!r}}}: then a "
         "write on one never invalidates on the other.",
     ),
+    "cachalot.W014": (
+        "CACHALOT_CACHE is {alias!r}, whose serializer spoils what it is given ({spoilt}). Nothing "
+        "is cached.",
+        "Use one that takes bytes and gives back the same, such as the default one of the backend.",
+    ),
     "cachalot.E001": (
         "CACHALOT_DATABASES names {alias!r}, which is no alias in DATABASES.",
         "{suggestion}DATABASES has {aliases}.",
@@ -105,6 +110,10 @@ DEPLOY_MESSAGES = {
         "CACHALOT_CACHE is {alias!r}, a Redis server that {problem}.",
         "Set maxmemory, and maxmemory-policy to 'allkeys-lru' or 'allkeys-lfu'. What is evicted "
         "is read from the database again, and never stale.",
+    ),
+    "cachalot.W015": (
+        "CACHALOT_CACHE is {alias!r}, a DummyCache, which keeps nothing.",
+        "Name another cache. To switch caching off, set CACHALOT_ENABLED to False.",
     ),
 }
 

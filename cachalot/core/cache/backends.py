@@ -149,3 +149,34 @@ def memory_of_redis(cache: BaseCache) -> Mapping[str, Any] | None:
         return None
     memory: Mapping[str, Any] = client.get_client(write=True).info("memory")
     return memory
+
+
+# One of each kind of value that is kept: a version, a pending mark, an entry.
+_SAMPLES: tuple[Any, ...] = ((1.5, "nonce"), (1.5, None), (b"checksum", ("nonce",), b"rows"))
+
+
+def what_serializer_spoils(cache: BaseCache) -> str | None:
+    """Return what is wrong with the cache's serialiser; None if nothing is, or if it has none."""
+    options: Any = getattr(cache, "_options", None)
+    serde: Any = options.get("serde") if isinstance(options, dict) else None  # pymemcache's
+    # Of Django (django/core/cache/backends/redis.py) and of django-redis.
+    client: Any = getattr(cache, "_cache" if isinstance(cache, RedisCache) else "client", None)
+    serializer: Any = getattr(client, "_serializer", None)
+    if serde is None and serializer is None:
+        return None
+    for sample in _SAMPLES:
+        try:
+            if serde is not None:
+                back = serde.deserialize("key", *serde.serialize("key", sample))
+            else:
+                back = serializer.loads(serializer.dumps(sample))
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        if _without_lists(back) != sample:
+            return f"{sample!r} comes back as {back!r}"
+    return None
+
+
+def _without_lists(value: Any) -> Any:
+    """Return lists as tuples: what is kept is understood either way."""
+    return tuple(map(_without_lists, value)) if isinstance(value, (list, tuple)) else value

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from cachalot.core.cache.guard import Guard, raises_failures
 from cachalot.core.cache.store import Store
-from cachalot.core.outcomes import CacheUnavailable
+from cachalot.core.outcomes import CacheUnavailable, MissingVersions
 from cachalot.settings import cachalot_settings
 
 _guards: dict[str, Guard] = {}
@@ -38,7 +38,12 @@ class cache_in_use:
         return self._guard.readable_store()
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, CacheUnavailable):
+        if isinstance(error, MissingVersions):
+            self._guard.flaw = error.reason
+            self._guard.tell(error.reason)
+        elif error is None:
+            self._guard.flaw = None
+        elif isinstance(error, Exception) and not isinstance(error, CacheUnavailable):
             self._guard.failed(error, self._keys)
             if not raises_failures():
                 raise CacheUnavailable from error

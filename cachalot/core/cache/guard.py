@@ -14,8 +14,12 @@ from typing import Any
 
 from django.core.cache import caches
 
-from cachalot.core.cache.backends import keep_clients, lies_in_database
-from cachalot.core.cache.store import PROBE_KEY, Store
+from cachalot.core.cache.backends import (
+    keep_clients,
+    lies_in_database,
+    what_serializer_spoils,
+)
+from cachalot.core.cache.store import PROBE_KEY, REFUSES, SPOILS, Store
 from cachalot.core.locks import ForkSafeLock
 from cachalot.core.outcomes import CacheUnavailable
 from cachalot.settings import cachalot_settings
@@ -28,6 +32,9 @@ REST_SECONDS = 5.0
 #: Seconds after which a failure was slow. One that costs next to nothing (a connection that was
 #: cut or refused) makes no write pass by a cache that other processes may reach.
 SLOW_SECONDS = 0.1
+
+#: Results refused in a row after which no other is thought to be taken.
+MANY_REFUSALS = 10
 
 #: Seconds to the first attempt at settling what is owed; each later one takes twice as long.
 FIRST_RETRY_SECONDS = 0.1
@@ -66,6 +73,11 @@ class Guard:
         self._debts = 0
         # Keys asked for in vain: one of them may hold what the cache itself cannot decode.
         self._suspects: set[str] = set()
+        #: Why no version was to be had though the cache answers, as the last query found, or None.
+        self.flaw: str | None = None
+        self._flaws_told: set[str] = set()
+        #: How many results the cache has refused since it took one.
+        self.refusals = 0
         self._rests_until: float | None = None
         self._writes_rest_until: float | None = None
 
@@ -106,6 +118,29 @@ class Guard:
         if store is None:
             raise CacheUnavailable(f"meets {self.cache_alias!r}, a cache that cannot be used")
         return store
+
+    def note_refusal(self) -> None:
+        """Note that the cache has not taken a result: too large a one, or every one."""
+        self.refusals += 1
+        store = self.store()
+        if store is not None and what_serializer_spoils(store.cache) is not None:
+            self.tell(SPOILS)
+        elif self.refusals >= MANY_REFUSALS:
+            self.tell(REFUSES)
+
+    def tell(self, flaw: str) -> None:
+        """Log, once a process, why the cache keeps nothing though it answers."""
+        if flaw not in self._flaws_told:
+            self._flaws_told.add(flaw)
+            logger.warning(
+                "Nothing is cached in %r: a query %s, and goes to the database.",
+                self.cache_alias,
+                flaw,
+            )
+
+    def why_nothing_is_kept(self) -> str | None:
+        """Return the flaw that the last queries have met, or None."""
+        return REFUSES if self.flaw is None and self.refusals >= MANY_REFUSALS else self.flaw
 
     def _is_resting(self) -> bool:
         return self._rests_until is not None and self._time() < self._rests_until

@@ -12,7 +12,13 @@ from typing import Any
 
 from django.core.cache.backends.base import BaseCache
 
-from cachalot.core.cache.backends import drops_calls, exclusively, keeps_nothing, set_raises
+from cachalot.core.cache.backends import (
+    drops_calls,
+    exclusively,
+    keeps_nothing,
+    set_raises,
+    what_serializer_spoils,
+)
 from cachalot.core.cache.entries import Stored, checksum_of, stored_in
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.versions import clock, is_version, new_nonce
@@ -22,6 +28,10 @@ logger = logging.getLogger("cachalot")
 
 #: Seconds after which a writer that was killed no longer keeps its tables from being cached.
 PENDING_TIMEOUT = 300
+
+#: Reasons why a cache that answers keeps nothing.
+SPOILS = "meets a cache whose serializer spoils what it is given"
+REFUSES = "meets a cache that refuses every result"
 
 # Never written: asking for it tells whether the cache answers.
 PROBE_KEY = "cachalot:probe"
@@ -67,9 +77,13 @@ class Store:
         nonces = []
         for key in version_keys:
             version = found[key]
-            # A foreign value under a version key: the table counts as pending until its next write
-            # replaces it.
-            if not is_version(version) or version[1] is None:
+            if not is_version(version):
+                if what_serializer_spoils(self.cache) is not None:
+                    raise MissingVersions(SPOILS)
+                # A foreign value under a version key: the table counts as pending until its next
+                # write replaces it.
+                return None
+            if version[1] is None:
                 return None
             nonces.append(version[1])
         return tuple(nonces)
@@ -77,7 +91,7 @@ class Store:
     def _completed(self, version_keys: Sequence[str], found: dict[str, Any]) -> dict[str, Any]:
         """Return what is in force under each key, where ``found`` lacks some."""
         if keeps_nothing(self.cache):
-            raise MissingVersions("the cache keeps nothing")
+            raise MissingVersions("meets a cache that keeps nothing")
         self._add_missing(version_keys, found)
         # What could be added was in force just now: it needs no second look.
         return found if len(found) == len(version_keys) else self._all(version_keys)
@@ -98,7 +112,7 @@ class Store:
     def _all(self, version_keys: Sequence[str]) -> dict[str, Any]:
         found = self.cache.get_many(version_keys)
         if len(found) < len(version_keys):
-            raise MissingVersions("the cache does not keep what is added to it")
+            raise MissingVersions("meets a cache that does not keep what is added to it")
         return found
 
     def nonces(self, version_keys: Sequence[str]) -> dict[str, str]:
