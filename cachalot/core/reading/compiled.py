@@ -15,9 +15,11 @@ from cachalot.core.schema.introspection import Catalogue
 from cachalot.core.schema.tables import known_tables_in, managed_tables, why_uncachable
 from cachalot.core.schema.timeouts import timeout_of
 from cachalot.core.schema.version_keys import version_keys
+from cachalot.core.sql.clock_words import means_now
 from cachalot.core.sql.names import canonical
+from cachalot.core.sql.remembered import Remembered
 from cachalot.core.sql.text import count_selects, names_after_keywords, words_of
-from cachalot.core.sql.volatility import Volatility, is_clock_word, volatility_of
+from cachalot.core.sql.volatility import Volatility, volatility_of
 from cachalot.settings import cachalot_settings, forget_on_change
 
 
@@ -95,9 +97,8 @@ class CompiledQuery(NamedTuple):
 
 # Equal text means equal tables, so what was found for a text is found again without looking. To
 # look each time would take about as long again as to compile.
-_analyses: dict[tuple[str, str], Analysis] = {}
-_plans: dict[tuple[bytes, str], Plan] = {}
-_MAX_REMEMBERED = 4096
+_analyses: Remembered[tuple[str, str], Analysis] = Remembered()
+_plans: Remembered[tuple[bytes, str], Plan] = Remembered()
 
 
 def compile_query(compiler: Any) -> CompiledQuery:
@@ -149,9 +150,7 @@ def _make_plan(connection: Any, origin: bytes, sql: str, compilation: Compilatio
         timeout_of(tables),
         digest_before_params(origin, sql),
     )
-    if len(_plans) >= _MAX_REMEMBERED:
-        _plans.clear()
-    _plans[origin, sql] = plan
+    _plans.remember((origin, sql), plan, sql)
     return plan
 
 
@@ -170,8 +169,6 @@ def _why_refused(volatility: Volatility, known: Catalogue, tables: frozenset[str
 def _analyse(sql: str, vendor: str, compilation: Compilation) -> Analysis:
     analysis = _analyses.get((vendor, sql))
     if analysis is None:
-        if len(_analyses) >= _MAX_REMEMBERED:
-            _analyses.clear()
         tables = set(map(canonical, compilation.tables))
         if (
             cachalot_settings.CACHALOT_FINAL_SQL_CHECK
@@ -180,7 +177,7 @@ def _analyse(sql: str, vendor: str, compilation: Compilation) -> Analysis:
         ):
             tables |= names_after_keywords(sql) | known_tables_in(words_of(sql), sql.lower())
         analysis = Analysis(frozenset(tables), volatility_of(sql, vendor))
-        _analyses[vendor, sql] = analysis
+        _analyses.remember((vendor, sql), analysis, sql)
     return analysis
 
 
@@ -201,7 +198,7 @@ def _has_raw_source(texts: set[str]) -> bool:
 
 def _why_clock(params: Any) -> str | None:
     for param in params:
-        if is_clock_word(param):
+        if means_now(param):
             return f"has the parameter {param!r}, which means the current time"
     return None
 

@@ -104,8 +104,8 @@ _SAVEPOINT = re.compile(
 _SET_CONFIG = re.compile(r'\bset_config"?\s*\(', re.IGNORECASE)
 _VARIABLE_SET = re.compile(r":=|\bINTO\s+@", re.IGNORECASE)
 # A query that calls functions and reads no table may be one that calls set_tenant(5).
-_FROM_A_TABLE = re.compile(r'\bFROM\s*\(*\s*(?:[\w$.]|"[^"]*"|`[^`]*`)+(?![\w$."`]|\s*\()', re.I)
-_CALL = re.compile(r"([\w$]+)[\"`]?\s*\(")
+_FROM_A_TABLE = re.compile(r'\bFROM[\s(]*(?:[\w$.]|"[^"]*"|`[^`]*`)+(?![\w$."`]|\s*\()', re.I)
+_CALL = re.compile(r"(?<![\w$])([\w$]+)[\"`]?\s*\(")
 # Words before a parenthesis that set nothing: functions of the databases, of PostGIS, keywords.
 _NO_SETTERS = re.compile(
     r"""

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 
+from cachalot.core.sql.remembered import remembering
 from cachalot.core.sql.settings import may_set
 from cachalot.core.sql.text import (
     WORD,
@@ -151,11 +151,13 @@ def _object_of(keywords: list[str]) -> str | None:
 
 def classify(sql: str, vendor: str) -> Statement:
     """Tell what ``sql`` (one statement or several) may change on a database of ``vendor``."""
-    return (_classify if len(sql) > _MAX_REMEMBERED else _remembered)(sql, vendor)
+    return _remembered(sql, vendor)
 
 
 def _classify(sql: str, vendor: str) -> Statement:
-    readings = [_Reading(code, vendor) for code in codes_of(sql, vendor)]
+    is_long = len(sql) > _MAX_REMEMBERED
+    codes = codes_of(sql, vendor, without_rows=is_long)
+    readings = [_Reading(code, vendor) for code in codes]
     usual = readings[0]
     statements = [words for reading in readings for words in reading.keywords]
     present = {word for words in statements for word in words}
@@ -167,12 +169,15 @@ def _classify(sql: str, vendor: str) -> Statement:
     is_write = kind in {Kind.WRITE, Kind.SCHEMA, Kind.ANYTHING}
     if is_write and vendor == "postgresql" and UNICODE_IDENTIFIER.search(sql):
         kind = Kind.ANYTHING
+    # What a long text holds beside code is rows. Where code may be made of a literal, as that of a
+    # function is, every word counts.
+    text = "\n".join(codes) if is_long and kind is Kind.WRITE else sql
     return Statement(
         kind,
         tuple(usual.parts),
-        tables=names_after_keywords(sql) if is_write else frozenset(),
-        words=words_of(sql) if is_write else frozenset(),
-        text=sql.lower() if is_write else "",
+        tables=names_after_keywords(text) if is_write else frozenset(),
+        words=words_of(text) if is_write else frozenset(),
+        text=text.lower() if is_write else "",
         cascades=is_write and any(map(_cascades, statements)),
         deletes=is_write and not present.isdisjoint({"DELETE", "REPLACE", "MERGE", "TRUNCATE"}),
         commits_implicitly=vendor == "mysql"
@@ -186,7 +191,8 @@ def _classify(sql: str, vendor: str) -> Statement:
     )
 
 
-_remembered = lru_cache(maxsize=2048)(_classify)
+# Beside the text its parts, its words and what it is in lower case.
+_remembered = remembering(_classify, max_characters=_MAX_REMEMBERED, copies=10)
 
 
 def _kind(keywords: list[str]) -> Kind:

@@ -9,29 +9,38 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Set
 
-from cachalot.core.sql.names import canonical
+from cachalot.core.sql.lexers import (
+    BACKTICKED,
+    BRACKETED,
+    DOUBLE_QUOTED,
+    MYSQL_QUOTED_WITH_ESCAPES,
+    lexers_of,
+)
+from cachalot.core.sql.names import canonical, shortened
 
 # To the databases every character beyond ASCII may stand in an identifier; to \w not all of them.
 _WORD_CHARACTERS = r"\w$\x80-\U0010ffff"
 WORD = re.compile(rf"[{_WORD_CHARACTERS}]+")
 
-# One identifier, quoted in any database's manner or bare, and a name of up to three of them.
-_IDENTIFIER = rf'(?:"(?:[^"]|"")+"|`(?:[^`]|``)+`|\[[^\]]+\]|[{_WORD_CHARACTERS}]+)'
-_NAME = rf"{_IDENTIFIER}(?:\s*\.\s*{_IDENTIFIER}){{0,2}}"
-# A name in a list of them: after parentheses, with an alias, as ONLY t or t* or t.* too.
-_LISTED = (
-    rf"[(\s]*(?:(?:ONLY|LATERAL)\b[(\s]*)?({_NAME})(?:\s*\.?\s*\*)?\s*"
-    rf"(?:(?:AS\b\s*)?{_IDENTIFIER})?"
+# One identifier, quoted in any database's manner or bare. A bracket that opens in brackets ends the
+# search for the other one, which would begin anew for each.
+_IDENTIFIER = rf'(?:"(?:[^"]|"")+"|`(?:[^`]|``)+`|\[[^\[\]]+\]|[{_WORD_CHARACTERS}]+)'
+_NAME_KEYWORDS = frozenset(
+    {
+        *("FROM", "JOIN", "INTO", "UPDATE", "INSERT", "REPLACE", "DELETE"),
+        *("TABLE", "TRUNCATE", "COPY", "VIEW", "TO"),
+    }
 )
-# The list is only looked at, so that a keyword taken for an alias is still found as a keyword.
-_NAMES_AFTER_KEYWORD = re.compile(
-    r"\b(?:FROM|JOIN|INTO|UPDATE|INSERT|REPLACE|DELETE|TABLE|TRUNCATE|COPY|VIEW|TO)\b\s*"
-    r"(?:(?:FROM|INTO|ONLY|TABLE|LATERAL|IF|NOT|EXISTS|IGNORE|LOW_PRIORITY|HIGH_PRIORITY|DELAYED"
-    r"|QUICK|CONCURRENTLY|OR|ROLLBACK|ABORT|REPLACE|FAIL)\b\s*)*"
-    rf"(?=({_LISTED}(?:\s*,\s*{_LISTED})*))",
-    re.IGNORECASE,
+_NAME_KEYWORD = re.compile(rf"\b(?:{'|'.join(sorted(_NAME_KEYWORDS))})\b", re.IGNORECASE)
+# What may stand between those and the first name, and between a comma and the next one.
+_BEFORE_NAMES = frozenset(
+    """
+    FROM INTO ONLY TABLE LATERAL IF NOT EXISTS IGNORE LOW_PRIORITY HIGH_PRIORITY DELAYED QUICK
+    CONCURRENTLY OR ROLLBACK ABORT REPLACE FAIL
+    """.split()
 )
-_LISTED_NAME = re.compile(rf"(?:^|,)\s*{_LISTED}", re.IGNORECASE)
+_BEFORE_NAME = frozenset({"ONLY", "LATERAL"})
+_LIST_TOKEN = re.compile(rf"\s*(?:(?P<word>{_IDENTIFIER})|(?P<mark>[.,(*])|\S)")
 # What stands after those keywords and is no table.
 _NO_NAMES = frozenset(
     """
@@ -39,100 +48,46 @@ _NO_NAMES = frozenset(
     default null
     """.split()
 )
+_LINE_COMMENTS = re.compile(r"--[^\n]*")
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _SELECT = re.compile(r"\bSELECT\b|\bTABLE\b", re.IGNORECASE)
 
 
-def _lexer(gap: str, literal: str, quoted: str) -> re.Pattern[str]:
-    return re.compile(rf"(?P<gap>{gap})|(?P<literal>{literal})|(?P<quoted>{quoted})", re.DOTALL)
-
-
-_PLAIN_LITERAL = r"'(?:[^']|'')*'"
-_ESCAPED_LITERAL = r"'(?:[^'\\]|\\.|'')*'"
-_DOUBLE_QUOTED = r'"(?:[^"]|"")*"'
-_BACKTICKED = r"`(?:[^`]|``)*`"
-_BLOCK_COMMENT = r"/\*.*?\*/"
-
-# PostgreSQL's comments nest; they end at a carriage return as well.
-_NESTED_COMMENT = _BLOCK_COMMENT
-for _ in range(3):
-    _NESTED_COMMENT = rf"/\*(?:[^*/]|\*(?!/)|/(?!\*)|{_NESTED_COMMENT})*\*/"
-_POSTGRESQL_GAP = rf"--[^\r\n]*|{_NESTED_COMMENT}"
-_DOLLAR_LITERAL = r"(?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$"
-# MySQL's -- needs a space behind it. /*! … */ and /*M! … */ are code to MySQL and MariaDB, from
-# the version on that they name.
-_MYSQL_GAP = r"--(?=[\x00-\x20]|$)[^\n]*|\#[^\n]*"
-_EXECUTABLE = r"/\*(?!M?!).*?\*/|/\*M?!\d*|\*/"
-_MYSQL_QUOTED = rf"{_BACKTICKED}|{_DOUBLE_QUOTED}"
-# A string, unless sql_mode has ANSI_QUOTES.
-_MYSQL_QUOTED_WITH_ESCAPES = rf'{_BACKTICKED}|"(?:[^"\\]|\\.|"")*"'
-
-_SQLITE = _lexer(
-    rf"--[^\n]*|{_BLOCK_COMMENT}",
-    _PLAIN_LITERAL,
-    rf"{_DOUBLE_QUOTED}|{_BACKTICKED}|\[[^\]]*\]",
-)
-_POSTGRESQL = _lexer(
-    _POSTGRESQL_GAP,
-    rf"(?<![\w$])[eE]{_ESCAPED_LITERAL}|{_PLAIN_LITERAL}|{_DOLLAR_LITERAL}",
-    _DOUBLE_QUOTED,
-)
-# standard_conforming_strings is off.
-_POSTGRESQL_ESCAPES = _lexer(
-    _POSTGRESQL_GAP, rf"{_ESCAPED_LITERAL}|{_DOLLAR_LITERAL}", _DOUBLE_QUOTED
-)
-_MYSQL = _lexer(
-    rf"{_MYSQL_GAP}|{_EXECUTABLE}",
-    _ESCAPED_LITERAL,
-    _MYSQL_QUOTED_WITH_ESCAPES,
-)
-# sql_mode has NO_BACKSLASH_ESCAPES.
-_MYSQL_PLAIN = _lexer(rf"{_MYSQL_GAP}|{_EXECUTABLE}", _PLAIN_LITERAL, _MYSQL_QUOTED)
-# The server is older than the version that a comment names.
-_MYSQL_OLD = _lexer(rf"{_MYSQL_GAP}|{_BLOCK_COMMENT}", _ESCAPED_LITERAL, _MYSQL_QUOTED_WITH_ESCAPES)
-_MYSQL_OLD_PLAIN = _lexer(rf"{_MYSQL_GAP}|{_BLOCK_COMMENT}", _PLAIN_LITERAL, _MYSQL_QUOTED)
-
-
-def _lexers(sql: str, vendor: str) -> list[re.Pattern[str]]:
-    """Return the ways in which a server may read ``sql``, the usual one first."""
-    escapes = "\\" in sql
-    if vendor == "postgresql":
-        return [_POSTGRESQL, _POSTGRESQL_ESCAPES] if escapes else [_POSTGRESQL]
-    if vendor != "mysql":
-        return [_SQLITE]
-    lexers = [_MYSQL, _MYSQL_PLAIN] if escapes else [_MYSQL]
-    if "/*!" in sql or "/*M!" in sql:
-        lexers += [_MYSQL_OLD, _MYSQL_OLD_PLAIN] if escapes else [_MYSQL_OLD]
-    return lexers
-
-
-def _code(token: re.Match[str]) -> str:
-    if token["gap"] is not None:
-        return " "
-    return token[0] if token["quoted"] is not None else "''"
-
-
 def code_of(sql: str, vendor: str) -> str:
     """Return ``sql`` with ``''`` in place of each string literal and without comments."""
-    return _lexers(sql, vendor)[0].sub(_code, sql)
+    return lexers_of(sql, vendor)[0].replace(sql, gap=" ", literal="''")
 
 
-def codes_of(sql: str, vendor: str) -> list[str]:
-    """Return what ``code_of()`` does, for every setting of the server that may matter."""
-    return list(dict.fromkeys(lexer.sub(_code, sql) for lexer in _lexers(sql, vendor)))
+def codes_of(sql: str, vendor: str, *, without_rows: bool = False) -> list[str]:
+    """Return what ``code_of()`` does, for every setting of the server that may matter.
+
+    ``without_rows`` also puts ``()`` in place of lists of literals and numbers in parentheses.
+    """
+    rows = "()" if without_rows else None
+    codes = [lexer.replace(sql, " ", "''", rows) for lexer in lexers_of(sql, vendor)]
+    return list(dict.fromkeys(codes))
 
 
 def without_comments(sql: str, vendor: str) -> str:
     """Return ``sql`` with a space in place of each comment."""
-    lexer = _lexers(sql, vendor)[0]
-    return lexer.sub(lambda token: token[0] if token["gap"] is None else " ", sql)
+    return lexers_of(sql, vendor)[0].replace(sql, gap=" ")
+
+
+def literals_of(sql: str, vendor: str) -> list[str]:
+    """Return the string literals of ``sql`` as they are spelt, with what quotes them."""
+    return [
+        sql[begin:end]
+        for lexer in lexers_of(sql, vendor)
+        for kind, begin, end in lexer.find(sql)
+        if kind == "literal"
+    ]
 
 
 _QUOTED = {
-    "postgresql": re.compile(_DOUBLE_QUOTED),
-    "mysql": re.compile(_MYSQL_QUOTED_WITH_ESCAPES, re.DOTALL),
+    "postgresql": re.compile(DOUBLE_QUOTED),
+    "mysql": re.compile(MYSQL_QUOTED_WITH_ESCAPES, re.DOTALL),
 }
-_ANY_QUOTED = re.compile(rf"{_DOUBLE_QUOTED}|{_BACKTICKED}|\[[^\]]*\]")
+_ANY_QUOTED = re.compile(rf"{DOUBLE_QUOTED}|{BACKTICKED}|{BRACKETED}")
 
 
 def without_quoted(code: str, vendor: str) -> str:
@@ -154,21 +109,69 @@ def split(code: str, vendor: str) -> list[str]:
 def names_after_keywords(sql: str) -> frozenset[str]:
     """Return the canonical names after FROM, JOIN, INTO, UPDATE, TABLE and their like."""
     # A comment may stand between the keyword and the name, or hold a statement.
-    texts = {sql, _COMMENTS.sub(" ", sql)}
-    return (
-        frozenset(
-            canonical(name)
-            for text in texts
-            for names in _NAMES_AFTER_KEYWORD.finditer(text)
-            for name in _LISTED_NAME.findall(names[1])
-        )
-        - _NO_NAMES
-    )
+    names: set[str] = set()
+    for text in {sql, _without_any_comments(sql)}:
+        position = 0
+        while (keyword := _NAME_KEYWORD.search(text, position)) is not None:
+            position = _read_names(text, keyword.end(), names)
+    return frozenset(map(canonical, names)) - _NO_NAMES
+
+
+def _without_any_comments(sql: str) -> str:
+    # Behind the last end of a comment none is searched for.
+    end = sql.rfind("*/") + 2 if "*/" in sql else 0
+    return _COMMENTS.sub(" ", sql[:end]) + _LINE_COMMENTS.sub(" ", sql[end:])
+
+
+def _read_names(text: str, position: int, names: set[str]) -> int:
+    """Add the names listed from ``position`` on, which follows a keyword; return the list's end.
+
+    Names may stand after parentheses, as ``ONLY t``, ``t*`` or ``t.*``, and with an alias. What
+    is taken for an alias may be the next keyword, whose names are read as well.
+    """
+    skipped = _BEFORE_NAMES
+    is_name_next, is_after_word, is_part_next, aliases = True, False, False, 0
+    # What may be a name, if no part of it and no other one follows.
+    name: str | None = None
+    while (token := _LIST_TOKEN.match(text, position)) is not None:
+        word, mark = token["word"], token["mark"]
+        keyword = "" if word is None else word.upper()
+        if is_part_next and word is not None:
+            name, is_name_next = word, False
+        elif mark == "." and is_after_word:
+            pass
+        elif is_name_next and keyword in skipped:
+            name = word
+        else:
+            if name is not None and not (is_name_next and word is not None):
+                names.add(name)
+            name = None
+            if mark == ",":
+                skipped, is_name_next, aliases = _BEFORE_NAME, True, 0
+            elif word is None:
+                if mark != ("(" if is_name_next else "*"):
+                    break
+            elif keyword in _NAME_KEYWORDS:
+                if is_name_next:
+                    names.add(word)
+                skipped, is_name_next, aliases = _BEFORE_NAMES, True, 0
+            elif is_name_next:
+                name, is_name_next = word, False
+            elif keyword != "AS":
+                aliases += 1
+                if aliases > 1:
+                    break
+        is_part_next = mark == "." and is_after_word
+        is_after_word = word is not None
+        position = token.end()
+    if name is not None:
+        names.add(name)
+    return position
 
 
 def words_of(sql: str) -> frozenset[str]:
-    """Return every word of ``sql`` in lower case."""
-    return frozenset(WORD.findall(sql.lower()))
+    """Return every word of ``sql`` in lower case, as short as the name of a table is."""
+    return frozenset(map(shortened, WORD.findall(sql.lower())))
 
 
 def odd_names_among(names: Iterable[str]) -> tuple[str, ...]:
@@ -179,8 +182,7 @@ def odd_names_among(names: Iterable[str]) -> tuple[str, ...]:
 def named_in(sql: str, names: Set[str], odd_names: Iterable[str]) -> frozenset[str]:
     """Return which of the canonical ``names`` a text names; those ``odd_names`` are among them."""
     text = sql.lower()
-    words = frozenset(WORD.findall(text))
-    return words & names | {name for name in odd_names if name in text}
+    return words_of(text) & names | {name for name in odd_names if name in text}
 
 
 def count_selects(sql: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from cachalot.core.sql.clock_words import has_clock_literal
 from cachalot.core.sql.text import code_of, without_quoted, words_of
 
 # Functions whose result depends on more than their arguments and the tables: the clock, chance,
@@ -40,7 +41,7 @@ _VOLATILE_KEYWORDS = frozenset(
     current_schema tablesample
     """.split()
 )
-_FUNCTION = re.compile(r'([\w$]+)["`\]]?\s*\(')
+_FUNCTION = re.compile(r'(?<![\w$])([\w$]+)["`\]]?\s*\(')
 _LOCK = re.compile(r"\bFOR\s+(?:UPDATE|NO\s+KEY|SHARE|KEY\s+SHARE)\b|\bLOCK\s+IN\s+SHARE\b", re.I)
 # Catalogues change without a statement on them; pg_ is PostgreSQL's own prefix.
 _SERVER_STATE = {
@@ -52,14 +53,6 @@ _NEXT_VALUE = re.compile(r"\b(?:NEXT|PREVIOUS)\s+VALUE\s+FOR\b", re.IGNORECASE)
 # MySQL's user and system variables. PostgreSQL's operators (@>, <@, @@) stand after white space or
 # a quote and before none of these letters without a space.
 _VARIABLE = re.compile(r"(?<![\w\"'`)@<])@{1,2}(?:\w|`|')")
-# What the databases themselves turn into the current time: PostgreSQL in any text that it takes
-# for a time, SQLite in the arguments of its date functions.
-_CLOCK_TEXT = (
-    r"[\s\d:.+-]*(?:now|today|tomorrow|yesterday|subsec|subsecond)"
-    r"(?:\s+(?:[\d:.+-]+(?:\s*[a-z]+\b)?|utc|gmt|zulu|z|allballs|[a-z_]+/[a-z_]+))*\s*"
-)
-_CLOCK_PARAMETER = re.compile(_CLOCK_TEXT, re.IGNORECASE)
-_CLOCK_LITERAL = re.compile(rf"(?:'|\$\w*\$){_CLOCK_TEXT}(?:'(?!')|\$)", re.IGNORECASE)
 _SQLITE_TIME_FUNCTIONS = frozenset(
     {"date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff"}
 )
@@ -123,13 +116,8 @@ def _reason(
         return f"uses the volatile {min(keywords).upper()}"
     if vendor == "mysql" and _VARIABLE.search(code):
         return "reads a session variable"
-    if (vendor == "postgresql" or uses_sqlite_times) and _CLOCK_LITERAL.search(sql):
+    if (vendor == "postgresql" or uses_sqlite_times) and has_clock_literal(sql, vendor):
         return "uses a literal that means the current time"
     if uses_sqlite_times and _SQLITE_CLOCK.search(code):
         return "reads the clock"
     return None
-
-
-def is_clock_word(param: object) -> bool:
-    """Whether a database may take a parameter for the current time, as in ``"today 10:00"``."""
-    return isinstance(param, str) and _CLOCK_PARAMETER.fullmatch(param) is not None

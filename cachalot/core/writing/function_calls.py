@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -16,6 +15,7 @@ from cachalot.core.outcomes import CacheUnavailable
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import Catalogue
 from cachalot.core.schema.version_keys import version_keys
+from cachalot.core.sql.remembered import remembering
 from cachalot.core.sql.text import codes_of, words_of
 from cachalot.core.sql.volatility import called_in
 from cachalot.core.writing.writes import all_tables, forget_schema, writing
@@ -43,11 +43,11 @@ class _Text(NamedTuple):
 
 
 def _read_text(sql: str, vendor: str) -> _Text:
-    return (_look_at if len(sql) > _MAX_REMEMBERED else _remembered)(sql, vendor)
+    return _remembered(sql, vendor)
 
 
 def _look_at(sql: str, vendor: str) -> _Text:
-    codes = codes_of(sql, vendor)
+    codes = codes_of(sql, vendor, without_rows=len(sql) > _MAX_REMEMBERED)
     return _Text(
         frozenset().union(*map(called_in, codes)),
         any(not words_of(code).isdisjoint({"from", "table"}) for code in codes),
@@ -55,7 +55,7 @@ def _look_at(sql: str, vendor: str) -> _Text:
     )
 
 
-_remembered = lru_cache(maxsize=4096)(_look_at)
+_remembered = remembering(_look_at, max_characters=_MAX_REMEMBERED, copies=2)
 
 # Names that were called with success and that the database does not define,
 # so nobody needs to look them up again. Most are the server's functions, some are no functions.
