@@ -12,6 +12,7 @@ from django.db import connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import SimpleTestCase
 
+from cachalot.core.connection import origin
 from cachalot.core.connection.state import state_of
 from cachalot.utils import get_query_cache_key
 from tests.library.models import Author
@@ -43,6 +44,27 @@ class MemoryTests(SimpleTestCase):
         here = key_on(one)
         with mock.patch.object(os, "getpid", return_value=-1):
             self.assertNotEqual(key_on(one), here)
+
+    def test_processes_of_one_number_are_told_apart(self) -> None:
+        """As those of two containers are, or one that is forked when another has ended."""
+        for name in (":memory:", "file:memorydb_default?mode=memory&cache=shared"):
+            one = memory(name)
+            here = key_on(one)
+            with mock.patch.object(origin, "_process", "another"):
+                self.assertNotEqual(key_on(one), here)
+            self.assertEqual(key_on(one), here)
+
+    @pytest.mark.skipif("not hasattr(os, 'fork')")
+    def test_a_forked_process_is_another_one(self) -> None:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            os.write(writing, origin._process.encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writing)
+        with os.fdopen(reading) as answer:
+            self.assertNotEqual(answer.read(), origin._process)
 
     def test_files_are_shared_by_all_processes(self) -> None:
         one = memory("library.sqlite3")

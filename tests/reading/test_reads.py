@@ -16,7 +16,7 @@ from django.db.models.sql import compiler as sql_compiler
 
 from cachalot.api import invalidate
 from cachalot.core.cache.entries import pack
-from tests.library.models import Author, Book, Novel, Paperback, Review, Tag
+from tests.library.models import Author, Book, Novel, OddlyNamed, Paperback, Review, Tag
 from tests.support import CacheTestCase, close_connections, count_queries
 
 
@@ -27,6 +27,30 @@ class ReadTests(CacheTestCase):
         self.tag = Tag.objects.create(name="whales")
         self.book.tags.add(self.tag)
         Review.objects.create(book=self.book, stars=5)
+
+    def test_columns_selected_for_the_order_are_not_stored(self) -> None:
+        """Django cuts them off, so that one text has rows of different widths."""
+        for name in ("b", "a"):
+            OddlyNamed.objects.create(name=name)
+        numbers = [pk for pk, _ in OddlyNamed.objects.order_by("name").values_list("pk", "name")]
+
+        def wide() -> list[tuple[int, str]]:
+            return [(odd.pk, odd.name) for odd in OddlyNamed.objects.distinct().order_by("name")]
+
+        def narrow() -> list[int]:
+            deferred = OddlyNamed.objects.defer("name").distinct().order_by("name")
+            return [odd.pk for odd in deferred]
+
+        def tuples(*fields: str) -> list[tuple[object, ...]]:
+            return list(OddlyNamed.objects.values_list(*fields).distinct().order_by("name"))
+
+        for _ in range(2):
+            self.assertEqual(narrow(), numbers)
+            self.assertEqual(wide(), list(zip(numbers, "ab", strict=True)))
+            self.assertEqual(tuples("pk"), [(number,) for number in numbers])
+            self.assertEqual(tuples("pk", "name"), list(zip(numbers, "ab", strict=True)))
+        for read in (narrow, wide, lambda: tuples("pk"), lambda: tuples("pk", "name")):
+            self.assertHits(read)
 
     def test_a_second_read_runs_no_query(self) -> None:
         reads = {

@@ -99,6 +99,14 @@ def values() -> list[Any]:
     ]
 
 
+def test_members_of_one_value_have_names() -> None:
+    """psycopg sends the name, and classes of one name may give it another value."""
+    for kind in (enum.Enum, enum.IntEnum, enum.Flag):
+        one, other = kind("Status", {"OPEN": 1}), kind("Status", {"SHUT": 1})  # type: ignore[call-overload]
+        assert encode([one(1)]) != encode([other(1)])
+        assert encode([one(1)]) == encode([kind("Status", {"OPEN": 1})(1)])  # type: ignore[call-overload]
+
+
 def test_no_two_values_collide() -> None:
     for wrap in (lambda v: [v], lambda v: [v, Point(0, 0)], lambda v: [[v]], lambda v: {"k": v}):
         encoded: dict[bytes, Any] = {}

@@ -7,11 +7,35 @@ from typing import Any
 
 from django.conf import settings
 
+from cachalot.core.cache.versions import new_nonce
 from cachalot.core.connection.state import state_of
 
 # What in a database's settings decides which rows a session sees.
 _PLACE = ("NAME", "HOST", "PORT", "USER")
-_OPTIONS = ("options", "init_command", "assume_role", "service", "sql_mode")
+_OPTIONS = ("options", "init_command", "assume_role", "service", "sql_mode", "detect_types")
+
+# Tells this process from every other one; processes of two containers may have one number.
+_process = new_nonce()
+
+
+def _become_another_process() -> None:
+    """A forked process has databases in memory of its own."""
+    global _process
+    _process = new_nonce()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_become_another_process)
+
+
+def place_in_memory(database_name: object) -> str:
+    """Return what tells a database in this process's memory from all others; empty for others.
+
+    It does not tell connections apart, each of which has one of its own unless they share them.
+    """
+    # As django.db.backends.sqlite3.creation has it.
+    name = str(database_name)
+    return _process if name == ":memory:" or "mode=memory" in name else ""
 
 
 def origin_of(connection: Any) -> bytes:
@@ -32,11 +56,12 @@ def origin_of(connection: Any) -> bytes:
         # What tells databases in memory apart.
         state.identity,
         os.getpid(),
+        _process,
     )
     # Hardly ever changes from one query to the next.
     if state.origin is not None and state.origin[0] == parts:
         return state.origin[1]
-    origin = _encoded(connection.vendor, *map(str, parts[:-2]), *_memory_identity(connection))
+    origin = _encoded(connection.vendor, *map(str, parts[:-3]), *_memory_identity(connection))
     state.origin = parts, origin
     return origin
 
@@ -49,8 +74,8 @@ def _memory_identity(connection: Any) -> tuple[object, ...]:
     if connection.vendor != "sqlite" or not connection.is_in_memory_db():
         return ()
     if "mode=memory" in str(connection.settings_dict["NAME"]):
-        return (os.getpid(),)
-    return (os.getpid(), state_of(connection).identity)
+        return (os.getpid(), _process)
+    return (os.getpid(), _process, state_of(connection).identity)
 
 
 def _encoded(*origin: object) -> bytes:

@@ -94,8 +94,14 @@ def key_of(compiler: Any, query: CompiledQuery) -> str:
         raise UncachableQuery(query.refusal)
     if has_own_query_keys():
         with _compiled(compiler, query):
-            return cast(str, cachalot_settings.CACHALOT_QUERY_KEYGEN(compiler))
-    return key_with(query.plan.digest, query.params)
+            key = cast(str, cachalot_settings.CACHALOT_QUERY_KEYGEN(compiler))
+    else:
+        key = key_with(query.plan.digest, query.params)
+    if getattr(compiler, "has_extra_select", False):
+        # What was selected for the order alone is cut off each row before it is stored
+        # (SQLCompiler.execute_sql()), and the text does not tell where.
+        key = f"{key}:{compiler.col_count}"
+    return key
 
 
 @contextmanager

@@ -59,6 +59,8 @@ def _type_name(value: object) -> str:
 
 
 def _encode_other(value: object) -> bytes:
+    if isinstance(value, enum.Enum):
+        return _sized(_type_name(value), _member(value))
     # The most derived class known comes first: subclasses keep their own name in the tag, so
     # they never meet the plain value.
     for cls in type(value).__mro__:
@@ -76,7 +78,7 @@ def _encode_other(value: object) -> bytes:
 
 def _has_state_of_its_own(value: object) -> bool:
     """Whether an instance of a subclass has attributes, which an adapter may send instead."""
-    return bool(getattr(value, "__dict__", None)) and not isinstance(value, enum.Enum)
+    return bool(getattr(value, "__dict__", None))
 
 
 def _moment(value: Any) -> bytes:
@@ -120,6 +122,12 @@ def _psycopg2_json(value: Any) -> bytes:
     return _json(value.dumps, value.adapted)
 
 
+def _member(value: enum.Enum) -> bytes:
+    # psycopg sends the name, others the value; of two classes that are called the same, members of
+    # one value may have different names. A combination of flags has none.
+    return b"".join(_parts((value.name, value.value)))
+
+
 def _bytes_of(value: Any) -> bytes:
     return bytes(memoryview(value))
 
@@ -141,7 +149,6 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     tuple: lambda value: _sequence("tuple", tuple.__iter__(value)),
     list: lambda value: _sequence("list", list.__iter__(value)),
     dict: lambda value: _sequence("dict", [part for item in dict.items(value) for part in item]),
-    enum.Enum: lambda value: b"".join(_parts(value.value)),
     ipaddress.IPv4Address: lambda value: value.packed,
     ipaddress.IPv6Address: lambda value: str(value).encode(),
     ipaddress.IPv4Network: lambda value: str(value).encode(),
