@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, wraps
@@ -14,6 +12,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from cachalot import rules
+from cachalot.core.locks import fork_safe_lock
 from cachalot.rules import SUPPORTED_ONLY, Setting, WrongSetting
 
 P = ParamSpec("P")
@@ -94,7 +93,7 @@ class Settings:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         #: Whether reads are cached at all.
         self.is_in_action = False
         #: Grows whenever settings or models have changed.
@@ -160,10 +159,6 @@ class Settings:
         for forget in _forgetters:
             forget()
 
-    def renew_lock(self) -> None:
-        """Have a lock of its own: in a forked process nobody would release the one it was given."""
-        self._lock = threading.Lock()
-
 
 # Clear what was derived from settings or models.
 _forgetters: list[Callable[[], None]] = []
@@ -184,8 +179,6 @@ def follow(function: Callable[[], None]) -> None:
 
 
 cachalot_settings = Settings()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=cachalot_settings.renew_lock)
 
 
 def memo(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -38,6 +38,7 @@ OPTIONAL = {
 #: the face, which may import all of it.
 FLOORS = (
     "cachalot",
+    "cachalot.core.locks",
     "cachalot.rules",
     "cachalot.settings",
     "cachalot.signals",

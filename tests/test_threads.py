@@ -81,7 +81,7 @@ class SharedConnectionTests(CacheTestCase):
             Tag.objects.create(name="t")
             Author.objects.create(name="C")
         self.assertEqual(self.assertMisses(names), ["B", "C"])
-        self.assertEqual(state_of(connection).running.pending, frozenset())
+        self.assertEqual(state_of(connection).running.pending(), frozenset())
 
     def test_a_raw_write_just_before_the_query_of_another_thread_is_seen(self) -> None:
         names()

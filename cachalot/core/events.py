@@ -6,10 +6,11 @@ Without listeners nothing is put together: what it costs is one look at an empty
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from cachalot.core.interruptions import is_interruption
+from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import Outcome
 
 logger = logging.getLogger("cachalot")
@@ -48,7 +49,7 @@ Listener = Callable[[Read | Invalidation], None]
 #: Whoever is told. Replaced as a whole, so that a read under way sees all of it.
 listeners: tuple[Listener, ...] = ()
 
-_lock = threading.Lock()
+_lock = fork_safe_lock()
 
 
 def listen(listener: Listener) -> None:
@@ -71,5 +72,7 @@ def tell(event: Read | Invalidation) -> None:
     for listener in listeners:
         try:
             listener(event)
-        except Exception:
+        except Exception as error:
+            if is_interruption(error):
+                raise
             logger.exception("The listener %r failed.", listener)

@@ -6,32 +6,25 @@ import os
 import threading
 import weakref
 
+_locks: weakref.WeakSet[threading.Lock] = weakref.WeakSet()
 
-class ForkSafeLock:
-    """A lock that is free in a forked process, whoever held it: no thread there would release it.
 
-    Use it as a context manager. What it protects must be right between any two steps of its
-    holder, since a fork may come between them.
+def fork_safe_lock() -> threading.Lock:
+    """Return a lock that is free in a forked process, whoever held it: no thread there would.
+
+    What it protects must be right between any two steps of its holder, since a fork may come
+    between them.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        _locks.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._lock.release()
+    lock = threading.Lock()
+    _locks.add(lock)
+    return lock
 
 
-_locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
+def _free_all() -> None:
     for lock in _locks:
-        lock._lock = threading.Lock()
+        # As the standard library does with its own (logging, concurrent.futures).
+        lock._at_fork_reinit()  # type: ignore[attr-defined]
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(after_in_child=_free_all)

@@ -53,8 +53,6 @@ def install() -> None:
     _patch(SQLInsertCompiler, "execute_sql", _written)
     # Django 6.1
     _patch(SQLUpdateCompiler, "execute_returning_sql", _written)
-    for compiler in _WRITE_COMPILERS:
-        _patch(compiler, "as_sql", _running_foreign_code)
     _patch(CursorWrapper, "execute", _accounted)
     _patch(CursorWrapper, "executemany", _accounted)
     _patch(CursorWrapper, "callproc", _accounted_procedure)
@@ -105,8 +103,7 @@ def _cached_or_written(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if isinstance(self, _WRITE_COMPILERS):
             # Deletes have no execute_sql() of their own, and updates call this one.
-            with _writing(self):
-                return original(self, result_type, chunked_fetch, chunk_size)
+            return _write(self, lambda: original(self, result_type, chunked_fetch, chunk_size))
         return reads.read(self, original, result_type, chunked_fetch, chunk_size)
 
     return execute_sql
@@ -115,45 +112,18 @@ def _cached_or_written(original: Callable[..., Any]) -> Callable[..., Any]:
 # Writes
 
 
-class _writing:
-    """Account for a statement that a write compiler executes in the body."""
-
-    def __init__(self, compiler: Any) -> None:
-        connection = compiler.connection
-        table = canonical(compiler.query.get_meta().db_table)
-        deletes = isinstance(compiler, SQLDeleteCompiler)
-        self._written = writes.writing(connection, (table,), deletes=deletes)
-        self._own = reads.own_statement(connection)
-
-    def __enter__(self) -> None:
-        self._written.__enter__()
-        self._own.__enter__()
-
-    def __exit__(self, *exc_info: Any) -> bool | None:
-        self._own.__exit__(*exc_info)
-        return self._written.__exit__(*exc_info)
-
-
 def _written(original: Callable[..., Any]) -> Callable[..., Any]:
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _writing(self):
-            return original(self, *args, **kwargs)
+        return _write(self, lambda: original(self, *args, **kwargs))
 
     return execute
 
 
-def _running_foreign_code(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiling runs other people's code (``pre_save()``, for one), which may run statements."""
-
-    def as_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
-        running = state_of(self.connection).running
-        is_own, running.is_own_statement = running.is_own_statement, False
-        try:
-            return original(self, *args, **kwargs)
-        finally:
-            running.is_own_statement = is_own
-
-    return as_sql
+def _write(compiler: Any, run: Callable[[], Any]) -> Any:
+    table = canonical(compiler.query.get_meta().db_table)
+    return writes.write_compiled(
+        compiler, table, run, deletes=isinstance(compiler, SQLDeleteCompiler)
+    )
 
 
 def _accounted(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,8 @@ from cachalot.core import events
 from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.local import local_tier
 from cachalot.core.events import Invalidation, Read
+from cachalot.core.interruptions import is_interruption
+from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import Outcome
 from cachalot.settings import cachalot_settings, follow
 
@@ -82,11 +83,11 @@ class Statistics:
     ) -> None:
         self._time = time_function
         self._monotonic = monotonic
+        self._lock = fork_safe_lock()
         self.reset()
 
     def reset(self) -> None:
         """Start from nothing, as another process: a fork must not count what its parent did."""
-        self._lock = threading.Lock()
         self._since = self._time()
         self._published_at: float | None = None
         self._totals = Counts()
@@ -130,7 +131,7 @@ class Statistics:
             }
 
     def publish(self) -> None:
-        """Put the numbers where other processes find them. Never raise."""
+        """Put the numbers where other processes find them. Raise nothing of the cache's."""
         try:
             cache = guard_of().readable_store().cache
             cache.set(self._key, self.as_dict(), PUBLISHED_TIMEOUT)
@@ -140,6 +141,8 @@ class Statistics:
                 # Without those whose numbers have expired.
                 cache.set(PROCESSES_KEY, sorted({*known, self._key}), None)
         except Exception as error:
+            if is_interruption(error):
+                raise
             # Queries will meet the same failure, and say so.
             logger.debug("The statistics could not be published: %r", error)
 

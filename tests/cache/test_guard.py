@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextvars
+import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import pytest
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
@@ -15,13 +19,15 @@ from django.db import DatabaseError, OperationalError, connection, connections, 
 from django.test import override_settings
 
 from cachalot.api import get_last_invalidation, invalidate
-from cachalot.core.cache import door
+from cachalot.core.cache import door, stores
 from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.guard import (
     REST_SECONDS,
+    Guard,
     start_daemon_timer,
 )
 from cachalot.core.cache.store import Store
+from cachalot.core.locks import _locks as fork_safe_locks
 from cachalot.utils import get_table_cache_key
 from tests.cache.faults import (
     FAULTY,
@@ -31,6 +37,9 @@ from tests.cache.faults import (
 )
 from tests.library.models import Author, Tag
 from tests.support import count_queries, in_thread
+
+LOCMEM = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "well"}
+MEMCACHED = "django.core.cache.backends.memcached"
 
 
 @override_settings(CACHES=FAULTY, CACHALOT_LOCAL_SIZE=0)
@@ -383,3 +392,126 @@ class FailureTests(GuardedTestCase):
         self.assertNeverCached(names)
         Author.objects.create(name="B")
         self.assertEqual(names(), ["A", "B"])
+
+    def test_a_process_that_can_start_no_thread(self) -> None:
+        """At a limit, or as it ends: the write succeeds, and the next read settles."""
+
+        def refuse(seconds: float, settle: Callable[[], None]) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self.assertCached(names)
+        door._guards["default"] = Guard("default", self.time, refuse)
+        self.fail_at(None)
+        Author.objects.create(name="B")
+        guard_of("default")._settle_later()  # a timer that was started before
+        self.recover()
+        self.assertEqual(self.assertMisses(names), ["A", "B"])
+
+    @pytest.mark.skipif("not hasattr(os, 'fork')")
+    def test_a_forked_process_has_the_debts_and_no_timer(self) -> None:
+        guard = guard_of("default")
+        guard.owe({"k": None})
+        child = os.fork()
+        if not child:
+            guard.owe({"l": None})
+            os._exit(0 if len(self.timers) == 2 and len(guard._owed) == 2 else 1)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+
+    @pytest.mark.skipif("not hasattr(os, 'fork')")
+    def test_a_forked_process_waits_for_no_lock_of_another_thread(self) -> None:
+        """Each lock is held by a thread that the child does not have."""
+        locks = [lock for lock in fork_safe_locks if not lock.locked()]
+        self.assertGreater(len(locks), 8)
+        taken, given_back = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with ExitStack() as held:
+                for lock in locks:
+                    held.enter_context(lock)
+                taken.set()
+                given_back.wait(30)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        self.assertIs(taken.wait(30), True)
+        child = os.fork()
+        if not child:
+            os._exit(0 if all(lock.acquire(timeout=5) for lock in locks) else 1)
+        given_back.set()
+        holder.join()
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+
+
+@override_settings(CACHES=FAULTY, CACHALOT_LOCAL_SIZE=0)
+class SettingsTests(GuardedTestCase):
+    """What is wrong with ``CACHES`` is no failure of a cache."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(FaultyCache.well)
+        caches["default"].clear()
+        Author.objects.create(name="A")
+
+    def test_a_cache_that_is_not_configured_for_a_while(self) -> None:
+        self.assertCached(names)
+        with override_settings(CACHES={"other": FAULTY["default"]}), self.warnings() as lines:
+            self.assertNeverCached(names)
+            Author.objects.create(name="B")
+            self.assertEqual(names(), ["A", "B"])
+            # It is nobody's to repair before it is configured again.
+            self.assertEqual(self.timers, [])
+            door.settle_before_exit()
+        self.assertEqual(len(lines), 1, lines)
+        self.assertIn("Nothing is cached", lines[0])
+        self.assertEqual(self.assertMisses(names), ["A", "B"])
+        self.assertHits(names)
+
+    def test_a_cache_that_is_taken_away_while_it_owes(self) -> None:
+        self.assertCached(names)
+        FaultyCache.fails_at = None
+        Author.objects.create(name="B")
+        FaultyCache.well()
+        with override_settings(CACHES={"other": FAULTY["default"]}):
+            self.timers[0]()
+        self.assertEqual(len(self.timers), 1)
+        self.assertEqual(self.assertMisses(names), ["A", "B"])
+
+    def test_another_configuration_ends_the_rest(self) -> None:
+        FaultyCache.fails_at = None
+        FaultyCache.fails_slowly = True
+        Author.objects.create(name="B")
+        names()
+        with override_settings(CACHES={**FAULTY, "default": LOCMEM}):
+            self.assertCached(names)
+            Author.objects.create(name="C")
+            self.assertEqual(self.assertMisses(names), ["A", "B", "C"])
+            self.assertHits(names)
+
+
+class OwnClientTests(GuardedTestCase):
+    """Threads that run at once under one context of asgiref share what ``caches`` has for it."""
+
+    def stores(self, backend: str) -> list[Any]:
+        """Return what three threads of one context have."""
+        configured = {"default": {"BACKEND": f"{MEMCACHED}.{backend}", "LOCATION": "127.0.0.1:1"}}
+        found: list[Any] = []
+
+        def look() -> None:
+            found.append(stores.store_of("default"))
+
+        with override_settings(CACHES=configured):
+            context = contextvars.copy_context()
+            look()
+            threads = [threading.Thread(target=context.copy().run, args=(look,)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+                thread.join()
+            self.assertIs(stores.store_of("default"), found[0])
+            self.assertIsNot(found[0].cache, caches["default"])
+        return found
+
+    def test_memcached(self) -> None:
+        for backend in ("PyMemcacheCache", "PyLibMCCache"):
+            with self.subTest(backend):
+                found = self.stores(backend)
+                self.assertEqual(len({id(store.cache) for store in found}), 3)

@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 from django.db import connection, connections, transaction
+from django.db.backends.signals import connection_created
 
 from cachalot.core.connection.state import state_of
 from tests.library.models import Author, Book, BookSummary, Publisher, Shelf
@@ -729,3 +730,25 @@ class AttachedCatalogueTests(CacheTestCase):
         self.assertEqual(self.assertCached(summaries), ["A"])
         run("UPDATE tenant.source SET name = 'B'")
         self.assertEqual(summaries(), ["B"])
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'")
+class ReconnectedTests(CacheTestCase):
+    def test_a_session_that_is_set_anew_within_a_read(self) -> None:
+        """``CONN_HEALTH_CHECKS`` connects anew when a query begins, and receivers set the path."""
+
+        def set_path(connection: Any, **kwargs: Any) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SET search_path TO public")
+
+        connection_created.connect(set_path)
+        self.addCleanup(connection_created.disconnect, set_path)
+        self.addCleanup(connection.close)
+        connection.close()
+        self.assertCached(names)
+        with mock.patch.object(connections["default"], "health_check_enabled", True):
+            connections["default"].health_check_done = False
+            with mock.patch.object(connections["default"], "is_usable", return_value=False):
+                list(Author.objects.filter(name="asked"))
+        self.assertHits(names)
+        self.assertCached(lambda: list(Author.objects.filter(name="asked again")))

@@ -232,7 +232,7 @@ class ClientTests(CacheTestCase):
         with override_settings(
             CACHES={"default": {**settings.CACHES["default"], "LOCATION": servers}}
         ):
-            guard_of("default").store()
+            guard_of("default").readable_store()
             get_client = caches["default"]._cache.get_client
             for options, database in (({"write": True}, 1), ({"write": False}, 2)):
                 client = get_client(**options)

@@ -18,6 +18,7 @@ from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.cache.backends.memcached import BaseMemcachedCache
 from django.core.cache.backends.redis import RedisCache
 from django.core.files import locks
 from django.utils.module_loading import import_string
@@ -43,6 +44,11 @@ def lies_in_database(cache: BaseCache) -> bool:
 def lies_in_process(cache: BaseCache) -> bool:
     """Whether each process has a cache of its own."""
     return isinstance(cache, LocMemCache)
+
+
+def needs_own_client(cache: BaseCache) -> bool:
+    """Whether threads must not share the cache: memcached's clients mix up their answers."""
+    return isinstance(cache, BaseMemcachedCache)
 
 
 def keeps_nothing(cache: BaseCache) -> bool:

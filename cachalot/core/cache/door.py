@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from cachalot.core.cache.guard import Guard, raises_failures
 from cachalot.core.cache.store import Store
+from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import CacheUnavailable, MissingVersions
 from cachalot.settings import cachalot_settings
 
@@ -43,7 +45,7 @@ class cache_in_use:
             self._guard.tell(error.reason)
         elif error is None:
             self._guard.flaw = None
-        elif isinstance(error, Exception) and not isinstance(error, CacheUnavailable):
+        elif not isinstance(error, CacheUnavailable) and not is_interruption(error):
             self._guard.failed(error, self._keys)
             if not raises_failures():
                 raise CacheUnavailable from error
@@ -53,3 +55,12 @@ def settle_before_exit() -> None:
     """Try once more to renew what is owed: no other process knows of it."""
     for guard in list(_guards.values()):
         guard.settle_before_exit()
+
+
+def _begin_in_child() -> None:
+    for guard in _guards.values():
+        guard.begin_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)

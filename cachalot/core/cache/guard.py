@@ -12,15 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from django.core.cache import caches
+from django.core.cache import InvalidCacheBackendError, caches
 
-from cachalot.core.cache.backends import (
-    keep_clients,
-    lies_in_database,
-    what_serializer_spoils,
-)
+from cachalot.core.cache.backends import what_serializer_spoils
 from cachalot.core.cache.store import PROBE_KEY, REFUSES, SPOILS, Store
-from cachalot.core.locks import ForkSafeLock
+from cachalot.core.cache.stores import new_cache, store_of
+from cachalot.core.interruptions import is_interruption
+from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import CacheUnavailable
 from cachalot.settings import cachalot_settings
 
@@ -40,8 +38,15 @@ MANY_REFUSALS = 10
 FIRST_RETRY_SECONDS = 0.1
 
 
+#: What a query meets while ``CACHES`` does not have the cache, as it may at any time again.
+MISSING = "meets a cache that is not in CACHES"
+
+
 def start_daemon_timer(seconds: float, function: Callable[[], None]) -> None:
-    """Call ``function`` in another thread after ``seconds``, unless the process ends before."""
+    """Call ``function`` in another thread after ``seconds``, unless the process ends before.
+
+    Raise ``RuntimeError`` where no thread can be started: at a limit, or as the process ends.
+    """
     timer = threading.Timer(seconds, function)
     timer.daemon = True
     timer.start()
@@ -66,7 +71,7 @@ class Guard:
         self._start_timer = start_timer or start_daemon_timer
         self._has_timer = False
         self._retry_seconds = FIRST_RETRY_SECONDS
-        self._lock = ForkSafeLock()
+        self._lock = fork_safe_lock()
         # By version key: the number of the debt, since a key may be owed anew while it is being
         # renewed, and the seconds for which it stays pending.
         self._owed: dict[str, tuple[int, int | None]] = {}
@@ -80,22 +85,19 @@ class Guard:
         self.refusals = 0
         self._rests_until: float | None = None
         self._writes_rest_until: float | None = None
+        # Django's settings of caches that the cache failed under.
+        self._failed_settings: object = None
+
+    def begin_in_child(self) -> None:
+        """Begin anew in a forked process, which has the parent's debts but none of its threads."""
+        self._has_timer = False
 
     def store(self) -> Store | None:
-        """Return what is in the cache of this thread; None for one that can never be used."""
+        """Return what is in the cache, for this thread; None for one that cannot be used at all."""
         try:
-            cache = caches[self.cache_alias]
-        except Exception as error:
-            self.failed(error)
+            return store_of(self.cache_alias)
+        except InvalidCacheBackendError:
             return None
-        store: Store | None = getattr(cache, "_cachalot_store", None)
-        # A copy of a cache, or a wrapper around one, may show the store of the original.
-        if store is None or store.cache is not cache:
-            if lies_in_database(cache):
-                return None
-            keep_clients(cache)
-            store = cache._cachalot_store = Store(cache)  # type: ignore[attr-defined]
-        return store
 
     def readable_store(self) -> Store:
         """Return what is in the cache, to be read now. Settles what is owed to it first.
@@ -107,10 +109,15 @@ class Guard:
         if not is_quiet and not raises_failures() and self._is_resting():
             raise CacheUnavailable
         try:
-            store = self.store()
+            store = store_of(self.cache_alias)
             if store is not None and not is_quiet:
                 self._settle(store)
+        except InvalidCacheBackendError as error:
+            self.tell(MISSING)
+            raise CacheUnavailable(MISSING) from error
         except Exception as error:
+            if is_interruption(error):
+                raise
             self.failed(error)
             if raises_failures():
                 raise
@@ -143,40 +150,52 @@ class Guard:
         return REFUSES if self.flaw is None and self.refusals >= MANY_REFUSALS else self.flaw
 
     def _is_resting(self) -> bool:
-        return self._rests_until is not None and self._time() < self._rests_until
+        return (
+            self._rests_until is not None
+            and self._time() < self._rests_until
+            and self._failed_settings is caches.settings
+        )
 
     def mark_pending(self, version_keys: Iterable[str]) -> None:
         """Mark the keys pending, if the cache can be reached.
 
-        Raise what the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``.
+        Raise what the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``, and what the program
+        throws into it.
         """
         if not self._may_write():
             return
         began = self._time()
         try:
-            store = self.store()
+            store = store_of(self.cache_alias)
             if store is None:
                 return
             if raises_failures() and self._owed:
                 self._settle(store)
             try:
                 store.mark_pending(version_keys)
-            except Exception:
+            except Exception as error:
                 # A connection that was cut is made anew by the next call.
-                if self._time() - began > SLOW_SECONDS:
+                if self._time() - began > SLOW_SECONDS or is_interruption(error):
                     raise
                 store.mark_pending(version_keys)
+        except InvalidCacheBackendError:
+            self.tell(MISSING)
         except Exception as error:
+            if is_interruption(error):
+                raise
             self._write_failed(error, began)
             if raises_failures():
                 raise
 
     def mark_pending_again(self, version_keys: Mapping[str, int | None]) -> None:
-        """Keep the keys pending until the mark expires. Never raise."""
+        """Keep the keys pending until the mark expires. Raise what the program throws into it."""
         self._write(Store.mark_pending, version_keys)
 
     def renew(self, version_keys: Mapping[str, int | None]) -> None:
-        """Renew versions, now or as soon as the cache answers. Never raise."""
+        """Renew versions, now or as soon as the cache answers.
+
+        Raise what the program throws into it: then it is done later.
+        """
         if self._may_write():
             self._write(Store.renew, version_keys)
         else:
@@ -187,24 +206,40 @@ class Guard:
     ) -> None:
         began = self._time()
         try:
-            store = self.store()
+            store = store_of(self.cache_alias)
             if store is not None:
                 write(store, version_keys)
-        except Exception as error:
-            self._write_failed(error, began)
+        except InvalidCacheBackendError:
+            self.tell(MISSING)
+            self._remember(version_keys)
+        except BaseException as error:
             self.owe(version_keys)
+            if is_interruption(error):
+                raise
+            self._write_failed(error, began)
 
     def owe(self, version_keys: Mapping[str, int | None]) -> None:
         """Remember versions that must be renewed before the cache is used again."""
+        self._remember(version_keys)
+        # Other processes go on reading, whether this one does or not.
+        if not self._has_timer:
+            self._retry_seconds = FIRST_RETRY_SECONDS
+            self._retry_later()
+
+    def _remember(self, version_keys: Mapping[str, int | None]) -> None:
         with self._lock:
             self._debts += 1
             for key, seconds in version_keys.items():
                 self._owed[key] = self._debts, seconds
-            has_timer, self._has_timer = self._has_timer, True
-        # Other processes go on reading, whether this one does or not.
-        if not has_timer:
-            self._retry_seconds = FIRST_RETRY_SECONDS
+
+    def _retry_later(self) -> None:
+        self._has_timer = True
+        try:
             self._start_timer(self._retry_seconds, self._settle_later)
+        except RuntimeError as error:
+            # The next read settles, the next debt tries again, and the end of the process settles.
+            self._has_timer = False
+            logger.debug("No thread to settle what is owed to %r: %s", self.cache_alias, error)
 
     def failed(self, error: BaseException, keys: Iterable[str] = ()) -> None:
         """Leave the cache alone for a while; say so once. ``keys`` are those that were read."""
@@ -212,6 +247,7 @@ class Guard:
             self._suspects.update(keys)
             is_first = self._rests_until is None
             self._rests_until = self._time() + REST_SECONDS
+            self._failed_settings = caches.settings
         if is_first:
             logger.warning(
                 "The cache %r failed (%s: %s); queries go to the database until it answers.",
@@ -222,10 +258,10 @@ class Guard:
 
     def settle_before_exit(self) -> None:
         """Renew what is owed, or say how to repair it."""
-        if not self._owed:
+        if not self._owed or self.cache_alias not in caches.settings:
             return
         try:
-            self._settle(Store(caches[self.cache_alias]))
+            self._settle(Store(new_cache(self.cache_alias)))
         except Exception as error:
             logger.error(
                 "%d table versions in the cache %r could not be renewed (%s: %s); run "
@@ -238,7 +274,12 @@ class Guard:
 
     def _may_write(self) -> bool:
         rests_until = self._writes_rest_until
-        return rests_until is None or self._time() >= rests_until or raises_failures()
+        return (
+            rests_until is None
+            or self._time() >= rests_until
+            or self._failed_settings is not caches.settings
+            or raises_failures()
+        )
 
     def _write_failed(self, error: BaseException, began: float) -> None:
         self.failed(error)
@@ -273,18 +314,22 @@ class Guard:
         began = self._time()
         try:
             if self._owed:
-                cache = caches[self.cache_alias]
+                cache = new_cache(self.cache_alias)
                 try:
                     self._settle(Store(cache))
                 finally:
                     cache.close()
+        except InvalidCacheBackendError:
+            # Whoever configures it again settles before the first read.
+            self.tell(MISSING)
+            self._has_timer = False
+            return
         except Exception as error:
             self._write_failed(error, began)
-        with self._lock:
-            self._has_timer = bool(self._owed)
-        if self._has_timer:
+        self._has_timer = False
+        if self._owed:
             self._retry_seconds = min(2 * self._retry_seconds, REST_SECONDS)
-            self._start_timer(self._retry_seconds, self._settle_later)
+            self._retry_later()
 
 
 def raises_failures() -> bool:

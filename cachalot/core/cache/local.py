@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import os
 import sys
-import threading
 import uuid
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
 from cachalot.core.cache.entries import Hit, Stored, unpack
+from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import Outcome
 from cachalot.settings import cachalot_settings, forget_on_change
 
@@ -52,7 +51,7 @@ class LocalTier:
     """Results by key, bounded in bytes; the least recently used go first."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._results: OrderedDict[str, Result] = OrderedDict()
         self.size = 0
 
@@ -101,10 +100,6 @@ class LocalTier:
         if result is not None:
             self.size -= result.size
 
-    def renew_lock(self) -> None:
-        """Have a lock of its own: in a forked process nobody would release the one it was given."""
-        self._lock = threading.Lock()
-
 
 def _size_of(rows: Any) -> int | None:
     """Return the bytes that ``rows`` take in memory, None if a cell can be changed in place."""
@@ -118,5 +113,3 @@ def _size_of(rows: Any) -> int | None:
 
 local_tier = LocalTier()
 forget_on_change(local_tier.clear)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=local_tier.renew_lock)

@@ -7,10 +7,10 @@ result of the local tier need not be tried.
 from __future__ import annotations
 
 import math
-import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+
+from cachalot.core.locks import fork_safe_lock
 
 _MAX_KEYS = 10_000
 
@@ -20,7 +20,7 @@ class RecentVersions:
 
     def __init__(self, time_function: Callable[[], float] = time.monotonic) -> None:
         self._time = time_function
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._read: dict[str, tuple[str, float]] = {}
         #: Grows with every write of this process.
         self.generation = 0
@@ -57,11 +57,5 @@ class RecentVersions:
             for key in keys:
                 self._read.pop(key, None)
 
-    def renew_lock(self) -> None:
-        """Have a lock of its own: in a forked process nobody would release the one it was given."""
-        self._lock = threading.Lock()
-
 
 recent_versions = RecentVersions()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=recent_versions.renew_lock)

@@ -22,6 +22,7 @@ from cachalot.core.cache.backends import (
 from cachalot.core.cache.entries import Stored, checksum_of, stored_in
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.versions import clock, is_version, new_nonce
+from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import MissingVersions
 
 logger = logging.getLogger("cachalot")
@@ -163,11 +164,15 @@ class Store:
             self.cache.get_many(keys)
             return
         except Exception as error:
+            if is_interruption(error):
+                raise
             logger.debug("One of %d keys cannot be read: %r", len(keys), error)
         for key in keys:
             try:
                 self.cache.get(key)
-            except Exception:
+            except Exception as error:
+                if is_interruption(error):
+                    raise
                 # If it does not answer any more, this raises, and nothing is known of the key.
                 self.cache.get(PROBE_KEY)
                 self.cache.delete(key)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
+
+from cachalot.core.locks import fork_safe_lock
 
 
 class Clock:
@@ -19,7 +20,7 @@ class Clock:
     def __init__(self, time_function: Callable[[], float] = time.time) -> None:
         self._time = time_function
         self._last = 0.0
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
 
     def __call__(self) -> float:
         with self._lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import Any
 
@@ -14,21 +13,11 @@ from cachalot.core.connection import sqlite, visibility
 from cachalot.core.connection.databases import alias_reached_by
 from cachalot.core.connection.isolation import Isolation
 from cachalot.core.connection.overlay import Overlay
+from cachalot.core.connection.running import Running
 from cachalot.core.connection.session import Session
 from cachalot.core.connection.transaction import Transaction
 from cachalot.core.connection.visibility import DIRTY_LEVELS, Visibility
 from cachalot.settings import is_cached_database, is_supported_engine
-
-
-class Running(threading.local):
-    """What concerns a statement under way. Threads may share a connection, but no statement."""
-
-    #: Tables that an enclosing write outside a transaction has already marked pending.
-    pending: frozenset[str] = frozenset()
-    #: Whether the statement about to run is the compiler's own, already accounted for.
-    is_own_statement = False
-    #: Whether a read is under way whose key has been made.
-    is_reading = False
 
 
 class State:
@@ -57,9 +46,8 @@ class State:
         #: Whether nobody can tell if a transaction is open.
         self.is_lost = False
         self._isolation = Isolation(self._connection)
-        if self.session.values:
-            self.session.clear()
-            self.changes += 1
+        self.session.clear()
+        self.changes += 1
 
     def leave_session(self) -> None:
         """Note what was set on a connection that goes back to a pool, where nothing resets it."""

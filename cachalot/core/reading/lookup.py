@@ -16,6 +16,7 @@ from cachalot.core.cache.store import Store
 from cachalot.core.connection.overlay import Level
 from cachalot.core.connection.state import State
 from cachalot.core.connection.visibility import Visibility
+from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import Bypass, CacheUnavailable, Outcome
 from cachalot.core.reading.compiled import Plan
 from cachalot.core.reading.snapshots import versions_of_snapshot
@@ -57,7 +58,7 @@ def look_up(
     seen = state.visibility()
     if seen is Visibility.UNKNOWN:
         raise Bypass(_UNKNOWN_VIEW)
-    if not state.running.pending.isdisjoint(plan.tables):
+    if state.running.marks and not state.running.pending().isdisjoint(plan.tables):
         raise Bypass(_PENDING)
     if state.is_in_transaction():
         return _look_up_in_transaction(state, connection, key, plan, seen)
@@ -145,6 +146,8 @@ def _unpacked(key: str, nonces: tuple[str, ...], stored: Stored) -> Hit | None:
     try:
         rows = unpack(stored.payload)
     except Exception as error:
+        if is_interruption(error):
+            raise
         logger.debug("An entry could not be unpickled (%r): %s", error, key)
         return None
     if cachalot_settings.CACHALOT_LOCAL_SIZE:

@@ -9,12 +9,13 @@ from time import perf_counter, time
 from typing import Any, cast
 
 from django.core.exceptions import EmptyResultSet
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql.constants import MULTI, SINGLE
 
 from cachalot.core import events
 from cachalot.core.cache.entries import Hit
+from cachalot.core.connection.running import executing
 from cachalot.core.connection.state import state_of, why_not_used
+from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import Outcome, Refused, UncachableQuery, Unstorable
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
 from cachalot.core.reading.keys import key_with
@@ -41,7 +42,7 @@ def read(
     """Return what ``execute(compiler, result_type, chunked_fetch, chunk_size)`` would return."""
     connection = compiler.connection
     if result_type != MULTI and result_type != SINGLE:
-        with own_statement(connection):
+        with executing(state_of(connection).running, compiler):
             return execute(compiler, result_type, chunked_fetch, chunk_size)
     if (
         connection.needs_rollback
@@ -149,6 +150,8 @@ class _Reading:
         try:
             self._query = compile_query(self._compiler)
         except Exception as error:
+            if is_interruption(error):
+                raise
             # The query itself will say so.
             logger.debug("Not compiled: %r", error)
             return self._run()
@@ -198,16 +201,20 @@ class _Reading:
     def _run(self) -> Any:
         compiler, query = self._compiler, self._query
         connection = compiler.connection
+        state = state_of(connection)
+        running = state.running
         if query is None:
-            with own_statement(connection):
+            with executing(running, compiler):
                 return self._execute(compiler, *self._arguments)
-        running = state_of(connection).running
-        is_reading, running.is_reading = running.is_reading, True
-        try:
-            with _compiled(compiler, query), own_statement(connection):
-                return self._execute(compiler, *self._arguments)
-        finally:
-            running.is_reading = is_reading
+        settings, identity = running.settings, state.identity
+        with executing(running, compiler, lambda *args, **kwargs: (query.sql, query.params)):
+            result = self._execute(compiler, *self._arguments)
+        # What a new physical connection is given is no doing of the query, and the key of the next
+        # one tells it.
+        if running.settings != settings and state.identity == identity:
+            state.session.is_set_by_queries = True
+            state.changes += 1
+        return result
 
     def tell_hit(self, hit: Hit) -> None:
         """Tell the listeners what was found."""
@@ -243,19 +250,3 @@ class _Reading:
                 age,
             )
         )
-
-
-class own_statement:
-    """Tell the cursor that the statement to come is the compiler's own: nothing to classify."""
-
-    __slots__ = ("_previous", "_running")
-
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
-        self._running = state_of(connection).running
-
-    def __enter__(self) -> None:
-        self._previous = self._running.is_own_statement
-        self._running.is_own_statement = True
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._running.is_own_statement = self._previous

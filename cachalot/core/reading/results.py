@@ -11,6 +11,7 @@ from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.entries import Stored, pack, unpack
 from cachalot.core.connection.overlay import Entry
 from cachalot.core.connection.state import State
+from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import CacheUnavailable, Unstorable
 from cachalot.core.reading.lookup import Target
 from cachalot.core.schema.timeouts import timeout_of
@@ -47,6 +48,8 @@ def _pack(rows: Any) -> bytes:
     try:
         payload = pack(rows)
     except Exception as error:
+        if is_interruption(error):
+            raise
         raise Unstorable(f"cannot be pickled: {error!r}") from error
     if len(payload) > MAX_ENTRY_BYTES:
         raise Unstorable(f"takes {len(payload):,} bytes")
@@ -73,6 +76,8 @@ def publish(entries: dict[str, tuple[tuple[str, ...], frozenset[str], Stored]]) 
     except CacheUnavailable as error:
         raise Unstorable(error.reason) from error
     except Exception as error:
+        if is_interruption(error):
+            raise
         # The cache may refuse one value, by its size for instance, and be well otherwise. If it
         # is not, the next read will notice.
         guard_of().note_refusal()

@@ -10,7 +10,6 @@ force, it may be: a slow reader stores under them what it has read after the nex
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -18,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cachalot.core.cache.door import cache_in_use
 from cachalot.core.connection.cursor import driver_cursor
 from cachalot.core.connection.state import State
+from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import CacheUnavailable
 from cachalot.core.schema.tables import display_name, managed_tables
 from cachalot.core.schema.version_keys import version_keys
@@ -27,7 +27,7 @@ MAX_TABLES = 100
 
 # By alias, the latest last.
 _in_use: dict[str, OrderedDict[str, None]] = {}
-_lock = threading.Lock()
+_lock = fork_safe_lock()
 
 
 def versions_of_snapshot(

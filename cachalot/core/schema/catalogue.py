@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 
 from django.db import NotSupportedError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.connection.cursor import driver_cursor
 from cachalot.core.connection.state import state_of
+from cachalot.core.locks import fork_safe_lock
 from cachalot.core.schema.introspection import READERS, Catalogue
 from cachalot.core.sql.names import canonical
 
@@ -39,7 +38,7 @@ _catalogues: dict[Key, Catalogue] = {}
 _MAX_CATALOGUES = 100
 #: Grows when something was forgotten: what was derived from it before is out of date.
 epoch = 0
-_lock = threading.Lock()
+_lock = fork_safe_lock()
 #: Stands for one that has not been read.
 UNREAD = Catalogue()
 # The version of ``SCHEMA`` that was in force before the catalogue was read.
@@ -111,13 +110,3 @@ def outdate() -> None:
     global epoch
     with _lock:
         epoch += 1
-
-
-def _renew_lock() -> None:
-    """Have a lock of its own: in a forked process nobody would release the one it was given."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)

@@ -15,8 +15,14 @@ from cachalot.core.sql.names import canonical
 from cachalot.core.sql.statements import Kind, Statement, classify
 from cachalot.core.writing import transactions
 from cachalot.core.writing.function_calls import calling, run_calling
-from cachalot.core.writing.session_changes import note_setting, set_session, sets_config
-from cachalot.core.writing.writes import all_tables, forget_schema, invalidating, writing
+from cachalot.core.writing.session_changes import sets_config, setting_session
+from cachalot.core.writing.writes import (
+    all_tables,
+    forget_schema,
+    invalidate_around,
+    write,
+    writing,
+)
 from cachalot.settings import cachalot_settings
 
 T = TypeVar("T")
@@ -31,38 +37,37 @@ _TAKES_NO_SNAPSHOT = frozenset({Kind.SESSION, Kind.TRANSACTION})
 def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Callable[[], T]) -> T:
     """Run a raw statement, given with its parameters, and account for what it may change."""
     state = state_of(connection)
-    running = state.running
-    if running.is_reading and not (
-        running.is_own_statement and isinstance(sql, str) and sql.startswith("SELECT ")
-    ):
-        note_setting(connection, state, _text_of(sql, connection), params)
-    is_own, is_followed = running.is_own_statement, is_tracked(connection)
+    is_own, is_followed = state.running.is_own(sql), is_tracked(connection)
     if (is_own and not sets_config(connection, sql)) or not is_followed:
-        # What the statement itself triggers, by an execute wrapper for instance, is another one.
-        running.is_own_statement = False
         state.note_statement()
-        try:
-            if is_own and is_followed and isinstance(sql, str):
-                return run_calling(connection, sql, run)
-            return run()
-        finally:
-            running.is_own_statement = is_own
+        if is_own and is_followed and isinstance(sql, str):
+            return run_calling(connection, sql, run)
+        return run()
     text = _text_of(sql, connection)
     statement = classify(text, connection.vendor)
     if statement.kind not in _TAKES_NO_SNAPSHOT or "snapshot" in text.lower():
         state.note_statement()
+    if statement.kind is Kind.SESSION or statement.changes_session:
+        with setting_session(connection, state, statement, text, params, is_own=is_own):
+            return _account(connection, state, statement, text, run)
+    return _account(connection, state, statement, text, run)
+
+
+def _account(
+    connection: BaseDatabaseWrapper,
+    state: State,
+    statement: Statement,
+    text: str,
+    run: Callable[[], T],
+) -> T:
     if statement.kind in _CALLS and cachalot_settings.CACHALOT_INVALIDATE_RAW:
-        result = run_calling(
+        return run_calling(
             connection,
             text,
             lambda: _run(connection, state, statement, text, run),
             defines=statement.kind is Kind.SCHEMA,
         )
-    else:
-        result = _run(connection, state, statement, text, run)
-    if statement.kind is Kind.SESSION or statement.changes_session:
-        set_session(connection, state, statement, text, params)
-    return result
+    return _run(connection, state, statement, text, run)
 
 
 def _run(
@@ -75,8 +80,11 @@ def _run(
     overlay = state.transaction.overlay
     if statement.commits_implicitly and overlay is not None:
         # Signals wait for the end of what Django takes for the transaction.
-        with invalidating(connection, overlay.dirty):
-            result = _run_by_kind(connection, state, statement, text, run)
+        result = invalidate_around(
+            connection,
+            overlay.dirty,
+            lambda: _run_by_kind(connection, state, statement, text, run),
+        )
         # What was read belongs to a snapshot that is gone.
         overlay.forget_entries()
         state.transaction.snapshot_versions = {}
@@ -111,9 +119,8 @@ def call_procedure(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
         state_of(connection).session.make_unique()  # it may SET anything, too
     if not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run()
-    with writing(connection, all_tables(connection)):
-        # psycopg's callproc() is a SELECT of its own, on the driver's cursor.
-        return run()
+    # psycopg's callproc() is a SELECT of its own, on the driver's cursor.
+    return write(connection, all_tables(connection), run)
 
 
 #: Methods of the drivers' cursors that write and that ``CursorWrapper`` hands out as they are.
@@ -143,8 +150,9 @@ def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[...
         def copy_from(file: Any, table: str, *args: Any, **kwargs: Any) -> T:
             if not cachalot_settings.CACHALOT_INVALIDATE_RAW:
                 return method(file, table, *args, **kwargs)
-            with writing(connection, (canonical(table),)):
-                return method(file, table, *args, **kwargs)
+            return write(
+                connection, (canonical(table),), lambda: method(file, table, *args, **kwargs)
+            )
 
         return copy_from
     if name == "executescript":  # sqlite3, which commits an open transaction first
@@ -153,8 +161,12 @@ def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[...
             state = state_of(connection)
             state.is_lost |= state.is_in_transaction()
             dirty = state.transaction.dirty
-            with invalidating(connection, dirty), _writing_raw(connection, script):
-                return method(script)
+
+            def run() -> T:
+                with _writing_raw(connection, script):
+                    return method(script)
+
+            return invalidate_around(connection, dirty, run)
 
         return executescript
 
@@ -200,13 +212,13 @@ def _text_of(sql: object, connection: BaseDatabaseWrapper) -> str:
 def _write_raw(connection: BaseDatabaseWrapper, statement: Statement, run: Callable[[], T]) -> T:
     if not cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run()
-    with writing(
+    return write(
         connection,
         _tables_written(connection, statement),
+        run,
         deletes=statement.deletes,
         commits=statement.commits_implicitly,
-    ):
-        return run()
+    )
 
 
 def _change_schema(
@@ -236,7 +248,6 @@ def _change_session(
     if connection.vendor != "mysql" or "autocommit" not in text.lower():
         return run()
     # Turning it on commits; turning it off opens transactions that Django knows nothing of.
-    with invalidating(connection, state.transaction.dirty):
-        result = run()
+    result = invalidate_around(connection, state.transaction.dirty, run)
     state.is_lost = True
     return result

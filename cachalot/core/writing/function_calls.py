@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.cache.door import cache_in_use
 from cachalot.core.connection.state import state_of
+from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import CacheUnavailable
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import Catalogue
@@ -101,6 +102,8 @@ def calling(connection: BaseDatabaseWrapper, sql: str, *, defines: bool = False)
     try:
         known = _up_to_date(connection) if strange else catalogue.catalogue_of(connection)
     except Exception as error:
+        if is_interruption(error):
+            raise
         # The statement to come will say so itself.
         logger.debug("The catalogue of %r could not be read: %r", connection.alias, error)
         yield

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.connection.state import State
 from cachalot.core.sql.settings import settings_in
-from cachalot.core.sql.statements import Kind, Statement, classify
+from cachalot.core.sql.statements import Kind, Statement
 
 
 def sets_config(connection: BaseDatabaseWrapper, sql: object) -> bool:
@@ -18,10 +21,36 @@ def sets_config(connection: BaseDatabaseWrapper, sql: object) -> bool:
     )
 
 
-def set_session(
+@contextmanager
+def setting_session(
+    connection: BaseDatabaseWrapper,
+    state: State,
+    statement: Statement,
+    text: str,
+    params: Any,
+    *,
+    is_own: bool,
+) -> Iterator[None]:
+    """Take in what a statement sets that is run in the body.
+
+    ``is_own`` tells that a compiler made it: then a key made of the session before is right.
+    """
+    try:
+        yield
+        _set_session(connection, state, statement, text, params)
+        if not is_own and _sets_what_no_key_tells(connection, statement, text, params):
+            state.running.settings += 1
+    except Error:
+        raise
+    except BaseException:
+        # It may have been thrown between the statement and what is known of it.
+        state.session.make_unique()
+        raise
+
+
+def _set_session(
     connection: BaseDatabaseWrapper, state: State, statement: Statement, text: str, params: Any
 ) -> None:
-    """Take in what a statement that was run has set."""
     is_in_transaction = state.is_in_transaction()
     if is_in_transaction:
         state.overlay()  # remembers what a rollback brings back
@@ -39,23 +68,16 @@ def set_session(
         session.make_unique()
 
 
-def note_setting(connection: BaseDatabaseWrapper, state: State, text: str, params: Any) -> None:
-    """Note if a read that is under way sets its session: its key was made of the one before.
+def _sets_what_no_key_tells(
+    connection: BaseDatabaseWrapper, statement: Statement, text: str, params: Any
+) -> bool:
+    """Whether a read under way would see what the key that was made before it does not tell.
 
-    The engine may do so when it gives a cursor, or an execute wrapper.
+    The engine may set the session when it gives a cursor, or an execute wrapper.
     """
-    session = state.session
-    if session.is_set_by_queries:
-        return
-    statement = classify(text, connection.vendor)
-    if statement.kind is Kind.SESSION:
-        settings = settings_in(text, params, connection.vendor)
-    elif statement.changes_session:
-        settings = None
-    else:
-        return
+    if statement.kind is not Kind.SESSION:
+        return True
+    settings = settings_in(text, params, connection.vendor)
     # django-tenants' path follows from schema_name, which is in the key.
     known = {"search_path"} if hasattr(connection, "schema_name") else set()
-    if settings is None or {setting.name for setting in settings} - known:
-        session.is_set_by_queries = True
-        state.changes += 1
+    return settings is None or bool({setting.name for setting in settings} - known)

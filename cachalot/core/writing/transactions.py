@@ -18,7 +18,12 @@ from cachalot.core.outcomes import Unstorable
 from cachalot.core.reading.results import publish
 from cachalot.core.schema.catalogue import remembered_catalogue_of
 from cachalot.core.sql.statements import Statement
-from cachalot.core.writing.writes import announce, forget_schema, invalidate_shared, invalidating
+from cachalot.core.writing.writes import (
+    announce,
+    forget_schema,
+    invalidate_around,
+    invalidate_shared,
+)
 
 logger = logging.getLogger("cachalot")
 
@@ -39,8 +44,7 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     # If run() raises, nobody knows whether the data was committed. What the transaction has
     # written stays dirty until it is known to be over.
     state.transaction.has_failed_commit = True
-    with invalidating(connection, dirty):
-        result = run()
+    result = invalidate_around(connection, dirty, run)
     if state.transaction.changed_schema:
         forget_schema(connection)
     entries = {

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -12,7 +15,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cachalot.core import events
 from cachalot.core.cache.door import guard_of
 from cachalot.core.connection.databases import alias_reached_by, aliases_changing_with
-from cachalot.core.connection.state import State, is_tracked, state_of
+from cachalot.core.connection.running import executing, frame_of_body
+from cachalot.core.connection.state import is_tracked, state_of
+from cachalot.core.interruptions import is_interruption
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.tables import changed_with, display_name, known_tables
 from cachalot.core.schema.version_keys import keys_to_renew
@@ -20,6 +25,8 @@ from cachalot.settings import cachalot_settings
 from cachalot.signals import post_invalidation
 
 logger = logging.getLogger("cachalot")
+
+T = TypeVar("T")
 
 
 def announce(db_alias: str, tables: Iterable[str]) -> None:
@@ -32,6 +39,8 @@ def announce(db_alias: str, tables: Iterable[str]) -> None:
             results = post_invalidation.send_robust(display_name(table), db_alias=alias)
             for receiver, result in results:
                 if isinstance(result, Exception):
+                    if is_interruption(result):
+                        raise result
                     logger.error(
                         "The receiver %r of post_invalidation failed for %r.",
                         receiver,
@@ -40,37 +49,67 @@ def announce(db_alias: str, tables: Iterable[str]) -> None:
                     )
 
 
-@contextmanager
-def invalidating(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> Iterator[None]:
-    """Keep ``tables`` pending while the body makes a change visible; then renew their versions."""
-    if not tables:
-        yield
-        return
-    guard, keys = guard_of(), keys_to_renew(alias_reached_by(connection), tables)
+class Invalidation:
+    """Keeps tables pending while a change of them becomes visible; then renews their versions.
+
+    Call ``begin()``, what makes the change visible, and ``end()``, all in one ``try``; whatever it
+    raises goes to ``fail()``, for nobody knows how far it came.
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper, tables: frozenset[str]) -> None:
+        self._connection = connection
+        self._keys = keys_to_renew(alias_reached_by(connection), tables) if tables else {}
+        self._guard = guard_of()
+
+    def begin(self) -> None:
+        """Mark the tables pending. Raise ``OperationalError`` if the change is not to be made."""
+        if not self._keys:
+            return
+        try:
+            self._guard.mark_pending(self._keys)
+        except Exception as error:
+            if is_interruption(error):
+                raise
+            # A database error, so that Django rolls back what it was about to commit.
+            raise OperationalError(
+                f"Nothing was written, because the cache {self._guard.cache_alias!r} failed "
+                f"({error!r}) and CACHALOT_CACHE_ERRORS is 'raise'."
+            ) from error
+
+    def end(self) -> None:
+        """Renew the versions: the change is visible."""
+        if self._keys:
+            self._guard.renew(self._keys)
+
+    def fail(self, error: BaseException) -> None:
+        """Account for a change of which nobody knows whether it was made."""
+        if not self._keys:
+            return
+        try:
+            if isinstance(error, (InterfaceError, OperationalError)) and _is_lost(self._connection):
+                # The server may be at work still, and commit later: the pending mark's own end is
+                # the first moment at which nothing older can be seen.
+                self._guard.mark_pending_again(self._keys)
+            else:
+                self._guard.renew(self._keys)
+        except BaseException:
+            self._guard.owe(self._keys)
+            raise
+
+
+def invalidate_around(
+    connection: BaseDatabaseWrapper, tables: frozenset[str], run: Callable[[], T]
+) -> T:
+    """Run what makes a change of ``tables`` visible, and invalidate them before and after."""
+    invalidation = Invalidation(connection, tables)
     try:
-        guard.mark_pending(keys)
-    except Exception as error:
-        # Some of the keys may be pending by now.
-        guard.renew(keys)
-        # A database error, so that Django rolls back what it was about to commit.
-        raise OperationalError(
-            f"Nothing was written, because the cache {guard.cache_alias!r} failed ({error!r}) "
-            "and CACHALOT_CACHE_ERRORS is 'raise'."
-        ) from error
-    try:
-        yield
-    except (InterfaceError, OperationalError):
-        if _is_lost(connection):
-            # The server may be at work still, and commit later: the pending mark's own end is
-            # the first moment at which nothing older can be seen.
-            guard.mark_pending_again(keys)
-        else:
-            guard.renew(keys)
+        invalidation.begin()
+        result = run()
+        invalidation.end()
+    except BaseException as error:
+        invalidation.fail(error)
         raise
-    except BaseException:
-        guard.renew(keys)
-        raise
-    guard.renew(keys)
+    return result
 
 
 def _is_lost(connection: BaseDatabaseWrapper) -> bool:
@@ -79,43 +118,114 @@ def _is_lost(connection: BaseDatabaseWrapper) -> bool:
         return True
     try:
         return not connection.is_usable()
-    except Exception:
+    except Exception as error:
+        if is_interruption(error):
+            raise
         return True
 
 
-@contextmanager
-def writing(
+class _Write:
+    """A statement that writes tables, in a transaction or out of it."""
+
+    def __init__(
+        self, connection: BaseDatabaseWrapper, tables: Iterable[str], deletes: bool, commits: bool
+    ) -> None:
+        connection.ensure_connection()
+        self._connection = connection
+        self._state = state_of(connection)
+        self._changed = changed_with(_with_sources(connection, frozenset(tables)), deletes)
+        self._is_alone = not (self._state.is_in_transaction() or self._state.is_lost)
+        self._marks = self._state.running.marks
+        at_once = self._changed
+        if self._is_alone:
+            at_once -= self._state.running.pending()
+        elif not (commits or self._state.is_lost):
+            at_once = _untransactional(connection, at_once)
+        self._at_once = at_once
+        self._invalidation = Invalidation(connection, at_once)
+
+    def begin(self, frame: FrameType | None) -> None:
+        """Call it before the statement, which runs beneath ``frame``."""
+        if self._is_alone and frame is not None:
+            self._state.running.marks = (*self._marks, (frame, self._at_once))
+        self._invalidation.begin()
+
+    def end(self) -> None:
+        """Call it when the statement has succeeded."""
+        self._account()
+        self._invalidation.end()
+
+    def fail(self, error: BaseException) -> None:
+        """Call it when the statement, ``begin()`` or ``end()`` has raised ``error``."""
+        self._account()
+        self._invalidation.fail(error)
+
+    def _account(self) -> None:
+        self._state.running.marks = self._marks
+        self._state.changes += 1
+        if not self._is_alone:
+            self._state.overlay().touch(self._changed)
+
+    def announce(self) -> None:
+        """Send the signals that need not wait for a COMMIT."""
+        if self._is_alone and self._at_once:
+            announce(alias_reached_by(self._connection), self._at_once)
+
+
+def write(
     connection: BaseDatabaseWrapper,
     tables: Iterable[str],
+    run: Callable[[], T],
     *,
     deletes: bool = False,
     commits: bool = False,
-) -> Iterator[None]:
-    """Account for a statement, run in the body, that writes ``tables`` (canonical names).
+) -> T:
+    """Run a statement that writes ``tables`` (canonical names) and account for it.
 
     ``deletes`` tells that it may remove rows, ``commits`` that it commits even in a transaction.
     """
     if not is_tracked(connection):
+        return run()
+    statement = _Write(connection, tables, deletes, commits)
+    try:
+        statement.begin(sys._getframe())
+        result = run()
+        statement.end()
+    except BaseException as error:
+        statement.fail(error)
+        raise
+    statement.announce()
+    return result
+
+
+def write_compiled(compiler: Any, table: str, run: Callable[[], T], *, deletes: bool) -> T:
+    """Run what executes the statement of a write compiler, which writes ``table``."""
+    connection = compiler.connection
+
+    def execute() -> T:
+        with executing(state_of(connection).running, compiler):
+            return run()
+
+    return write(connection, (table,), execute, deletes=deletes)
+
+
+@contextmanager
+def writing(
+    connection: BaseDatabaseWrapper, tables: Iterable[str], *, deletes: bool = False
+) -> Iterator[None]:
+    """Do what ``write()`` does; the statement is run in the body."""
+    if not is_tracked(connection):
         yield
         return
-    state = state_of(connection)
-    connection.ensure_connection()
-    changed = changed_with(_with_sources(connection, frozenset(tables)), deletes)
-    if not state.is_in_transaction() and not state.is_lost:
-        with _writing_at_once(connection, state, changed):
-            yield
-        if not changed <= state.running.pending:
-            announce(alias_reached_by(connection), changed - state.running.pending)
-        return
-    at_once = commits or state.is_lost
+    statement = _Write(connection, tables, deletes, commits=False)
     try:
-        with invalidating(
-            connection, changed if at_once else _untransactional(connection, changed)
-        ):
-            yield
-    finally:
-        state.changes += 1
-        state.overlay().touch(changed)
+        statement.begin(frame_of_body())
+        yield
+        statement.end()
+    except BaseException as error:
+        statement.fail(error)
+        raise
+    statement.announce()
 
 
 def _with_sources(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> frozenset[str]:
@@ -123,23 +233,10 @@ def _with_sources(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> fr
     try:
         return catalogue.catalogue_of(connection).with_sources(tables)
     except Exception as error:
+        if is_interruption(error):
+            raise
         logger.debug("The catalogue of %r could not be read: %r", connection.alias, error)
         return tables
-
-
-@contextmanager
-def _writing_at_once(
-    connection: BaseDatabaseWrapper, state: State, tables: frozenset[str]
-) -> Iterator[None]:
-    """Invalidate around a statement that commits by itself."""
-    outer = state.running.pending
-    state.running.pending = outer | tables
-    try:
-        with invalidating(connection, tables - outer):
-            yield
-    finally:
-        state.running.pending = outer
-        state.changes += 1
 
 
 def _untransactional(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> frozenset[str]:
@@ -163,6 +260,8 @@ def all_tables(connection: BaseDatabaseWrapper) -> frozenset[str]:
     try:
         return tables | catalogue.catalogue_of(connection).tables
     except Exception as error:
+        if is_interruption(error):
+            raise
         # An aborted transaction, a database that is down, a test that forbids this alias: not
         # what the caller asked for. The statement to come will say so itself.
         logger.debug("The catalogue of %r could not be read: %r", connection.alias, error)

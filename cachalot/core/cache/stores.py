@@ -1,0 +1,78 @@
+"""The store of a cache, for the thread that asks."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from django.core.cache import InvalidCacheBackendError, caches
+from django.core.cache.backends.base import BaseCache
+
+from cachalot.core.cache.backends import keep_clients, lies_in_database, needs_own_client
+from cachalot.core.cache.store import Store
+
+
+class _Stores(threading.local):
+    """Stores whose clients one thread has alone, with the settings that they were made of."""
+
+    def __init__(self) -> None:
+        self.by_alias: dict[str, tuple[object, Store]] = {}
+
+
+_of_thread = _Stores()
+_of_parents: list[_Stores] = []
+
+
+def new_cache(cache_alias: str) -> BaseCache:
+    """Return a cache that nobody else has.
+
+    Raise ``InvalidCacheBackendError`` for one that ``CACHES`` does not have.
+    """
+    if cache_alias not in caches.settings:
+        raise InvalidCacheBackendError(f"{cache_alias!r} is not in CACHES.")
+    cache: BaseCache = caches.create_connection(cache_alias)
+    return cache
+
+
+def store_of(cache_alias: str) -> Store | None:
+    """Return what is in a cache, for this thread; None for one that can never be used.
+
+    Raise ``InvalidCacheBackendError`` for one that ``CACHES`` does not have.
+    """
+    cache = caches[cache_alias]
+    store: Store | None = getattr(cache, "_cachalot_store", None)
+    # A copy of a cache, or a wrapper around one, may show the store of the original.
+    if store is None or store.cache is not cache:
+        if lies_in_database(cache):
+            return None
+        if needs_own_client(cache):
+            return _store_of_thread(cache_alias)
+        keep_clients(cache)
+        store = cache._cachalot_store = Store(cache)  # type: ignore[attr-defined]
+    return store
+
+
+def _store_of_thread(cache_alias: str) -> Store:
+    """Return a store whose client no other thread uses.
+
+    ``caches`` follows asgiref's context, which threads that run at once may share.
+    """
+    settings, store = _of_thread.by_alias.get(cache_alias, (None, None))
+    if store is None or settings is not caches.settings:
+        store = Store(new_cache(cache_alias))
+        _of_thread.by_alias[cache_alias] = caches.settings, store
+    return store
+
+
+def _begin_in_child() -> None:
+    """Have clients of one's own in a forked process: the sockets of those it was given are shared.
+
+    Those are kept, since some clients would say goodbye on the socket if they were freed.
+    """
+    global _of_thread
+    _of_parents.append(_of_thread)
+    _of_thread = _Stores()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)

@@ -1,0 +1,54 @@
+"""Exceptions that the program throws into work under way: a time limit, a signal, a kill.
+
+Celery's ``SoftTimeLimitExceeded``, RQ's ``JobTimeoutException`` and whatever a signal handler of
+a project raises are no failures of the cache. They must reach whoever threw them.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+
+# Packages whose exceptions any code may meet. What is written in C leaves no frame.
+_COMMON = {builtins.__name__, *sys.stdlib_module_names, "django", "pylibmc", "_pylibmc"}
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether none of the code that ``error`` has come through raised it on its own account.
+
+    Either the interpreter called what raised it, between two steps of that code (a signal handler,
+    a trace function), or it was thrown from outside (``PyThreadState_SetAsyncExc()``, greenlets),
+    and its class is of a package that takes no part in the work. Ask where ``error`` is caught.
+    """
+    if not isinstance(error, Exception):
+        return True
+    frames = list(_frames(error.__traceback__))
+    if any(map(_is_called_by_interpreter, frames)):
+        return True
+    package = type(error).__module__.partition(".")[0]
+    return package not in _COMMON and package not in {
+        str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames
+    }
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[FrameType]:
+    while traceback is not None:
+        yield traceback.tb_frame
+        traceback = traceback.tb_next
+
+
+def _is_called_by_interpreter(frame: FrameType) -> bool:
+    """Whether a function has the frame that it interrupted, as handlers and tracers are."""
+    interrupted, code = frame.f_back, frame.f_code
+    if interrupted is None:
+        return False
+    arguments = [
+        value for name in code.co_varnames if (value := frame.f_locals.get(name)) is not None
+    ]
+    return any(
+        value is interrupted
+        or (isinstance(value, tuple) and any(item is interrupted for item in value))
+        for value in arguments
+    )
