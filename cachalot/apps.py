@@ -35,6 +35,9 @@ def wire() -> None:
     post_migrate.connect(invalidate_migrated, dispatch_uid="cachalot.migrations")
     for check in checks.CHECKS:
         register(check, "cachalot", Tags.compatibility)
+    for asking in checks.DATABASE_CHECKS:
+        # By no other tag: Django runs what has another one without having been told to ask.
+        register(asking, Tags.database)
     for check in checks.DEPLOY_CHECKS:
         register(check, "cachalot", Tags.compatibility, deploy=True)
     atexit.unregister(door.settle_before_exit)

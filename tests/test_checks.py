@@ -20,7 +20,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import connections
+from django.db import connection, connections
 from django.test import SimpleTestCase, override_settings
 
 from cachalot.checks.messages import MESSAGES
@@ -589,9 +589,23 @@ class AskedDatabaseTests(CheckTestCase):
         names = ["legacy.orders", "library_book", "library.Book", "django_migrations"]
         with override_settings(CACHALOT_UNCACHABLE_TABLES=names):
             self.assertEqual(run_checks(tags=["cachalot"]), [])
-            messages = run_checks(tags=["cachalot"], databases=["default"])
-        self.assertEqual([message.id for message in messages], ["cachalot.W012"])
-        self.assertIn("names 'legacy.orders'", messages[0].msg)
+            self.assertEqual(self.asked(), ["CACHALOT_UNCACHABLE_TABLES names 'legacy.orders'"])
+            # Unless it is told to, no check asks a database.
+            with connection.execute_wrapper(self.forbid):
+                run_checks(tags=["cachalot", "compatibility"])
+                run_checks(tags=["cachalot", "compatibility"], databases=["default"])
+        with override_settings(CACHALOT_UNCACHABLE_TABLES=["library_bok"]):
+            self.assertEqual(self.asked(), ["CACHALOT_UNCACHABLE_TABLES names 'library_bok'"])
+
+    def asked(self) -> list[str]:
+        """Return what is told if a database may be asked."""
+        messages = run_checks(databases=["default"])
+        return [
+            message.msg.partition(",")[0] for message in messages if message.id == "cachalot.W012"
+        ]
+
+    def forbid(self, execute: Any, *args: Any) -> None:
+        raise AssertionError("a check has asked the database")
 
 
 class MessageTests(CheckTestCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cachalot.checks import deploy
 from cachalot.checks.caches import check_cache
 from cachalot.checks.databases import check_aliases, check_databases
-from cachalot.checks.tables import check_tables
+from cachalot.checks.tables import check_tables, check_tables_of_databases
 from cachalot.checks.values import check_apps, check_names, check_values
 
 CHECKS = (
@@ -17,4 +17,5 @@ CHECKS = (
     check_tables,
     check_names,
 )
+DATABASE_CHECKS = (check_tables_of_databases,)
 DEPLOY_CHECKS = deploy.CHECKS

@@ -24,22 +24,41 @@ _SETTINGS = (
 _NEARNESS = 0.85
 
 
-def check_tables(
+def check_tables(**kwargs: object) -> list[checks.CheckMessage]:
+    """Check that what is named as a table does not look like a mistake. No database is asked."""
+    return [mistake for _, mistake in _mistakes()]
+
+
+def check_tables_of_databases(
     *, databases: Sequence[str] | None = None, **kwargs: object
 ) -> list[checks.CheckMessage]:
-    """Check that what is named as a table is one, or a model.
+    """Check that what is named as a table is one in ``databases``, or a model.
 
-    A database is asked for its tables only where ``databases`` names it, as ``migrate`` and
-    ``check --database`` do. Otherwise a name may be that of a table outside Django unless it looks
-    like a mistake.
+    Django runs it where a database may be asked: in ``migrate`` and ``check --database``.
     """
+    if not databases:
+        return []
+    mistaken = {name for name, _ in _mistakes()}
+    models = apps.get_models(include_auto_created=True, include_swapped=True)
+    tables = {canonical(model._meta.db_table) for model in models} | {"django_migrations"}
+    for db_alias in databases:
+        introspection = connections[db_alias].introspection
+        tables.update(map(canonical, introspection.table_names(include_views=True)))
+    return [
+        message("cachalot.W012", name=setting, table=name, suggestion=suggestion(name, tables))
+        for setting in _SETTINGS
+        for name in _names_in(setting)
+        if name not in mistaken and table_named(name) not in tables
+    ]
+
+
+def _mistakes() -> Iterator[tuple[str, checks.CheckMessage]]:
+    """Yield each name that looks like a mistake, and its message."""
     models = apps.get_models(include_auto_created=True, include_swapped=True)
     tables = {canonical(model._meta.db_table) for model in models} | {"django_migrations"}
     labels = {model._meta.label for model in models}
     class_names = {model.__name__ for model in models}
     outside = set(map(canonical, right_value("CACHALOT_ADDITIONAL_TABLES") or ()))
-    real = _tables_in(databases) if databases else None
-    messages = []
     for setting in _SETTINGS:
         is_declared = setting == "CACHALOT_ADDITIONAL_TABLES"
         for name in _names_in(setting):
@@ -48,15 +67,11 @@ def check_tables(
                 continue
             near = suggestion(name, tables | outside | labels, _NEARNESS)
             app_label, _, model_name = name.rpartition(".")
-            is_wrong = app_label in apps.app_configs or (
-                not is_declared and bool(near or model_name in class_names)
-            )
-            if real is not None:
-                is_wrong = table not in real
-            if is_wrong:
+            if app_label in apps.app_configs or (
+                not is_declared and (near or model_name in class_names)
+            ):
                 near = near or suggestion(name, labels | tables)
-                messages.append(message("cachalot.W012", name=setting, table=name, suggestion=near))
-    return messages
+                yield name, message("cachalot.W012", name=setting, table=name, suggestion=near)
 
 
 def _names_in(setting: str) -> Iterator[str]:
@@ -65,12 +80,3 @@ def _names_in(setting: str) -> Iterator[str]:
     if setting == "CACHALOT_DEPENDENT_TABLES" and value:
         for names in value.values():
             yield from names
-
-
-def _tables_in(databases: Sequence[str]) -> set[str]:
-    """Return the tables that these databases have, views included. Raise what they raise."""
-    return {
-        canonical(table)
-        for db_alias in databases
-        for table in connections[db_alias].introspection.table_names(include_views=True)
-    }
