@@ -105,6 +105,31 @@ class Databases:
             aliases.setdefault(self.places[alias], []).append(alias)
         self.aliases = {place: tuple(group) for place, group in aliases.items()}
 
+    def aliases_of(self, db_alias: str) -> tuple[str, ...]:
+        """Return what ``aliases_of_database()`` does."""
+        place = self.places.get(db_alias)
+        return (db_alias,) if place is None else self.aliases[place]
+
+    def lookalikes_of(self, db_alias: str) -> tuple[str, ...]:
+        """Return what the function of this name does."""
+        place = self.places.get(db_alias)
+        # A replica is another database, which is known to show the changes later.
+        if place is None or db_alias in cachalot_settings.CACHALOT_REPLICAS:
+            return ()
+        return self.lookalikes(place)
+
+    def lookalikes(self, place: Place) -> tuple[str, ...]:
+        """Return the first alias of each other place that may be this one."""
+        if len(self.aliases) == 1:
+            return ()
+        return tuple(
+            aliases[0]
+            for other, aliases in self.aliases.items()
+            if other != place
+            and _may_be_one(place, other)
+            and not cachalot_settings.CACHALOT_REPLICAS.keys() >= set(aliases)
+        )
+
 
 def _place_of(db_alias: str) -> Place:
     """Return the place that an alias in DATABASES leads to."""
@@ -133,6 +158,9 @@ def _mirror_in(database: Mapping[str, Any]) -> str | None:
     return mirror
 
 
+_ADDRESS = ("ENGINE", "NAME", "HOST", "PORT")
+
+
 @memo(maxsize=16)
 def _databases_in(settings: object, configured: frozenset[str] | None) -> Databases:
     return Databases(configured)
@@ -140,11 +168,11 @@ def _databases_in(settings: object, configured: frozenset[str] | None) -> Databa
 
 def _databases() -> Databases:
     """Return the databases there are now: aliases may be added, and test runners change names."""
-    settings = tuple(
-        (alias, *map(database.get, ("ENGINE", "NAME", "HOST", "PORT")), _mirror_in(database))
+    settings = [
+        (alias, *map(database.get, _ADDRESS), (database.get("TEST") or {}).get("MIRROR"))
         for alias, database in list(connections.settings.items())
-    )
-    return _databases_in(settings, _configured)
+    ]
+    return _databases_in(tuple(settings), _configured)
 
 
 def _may_be_one(one: Place, other: Place) -> bool:
@@ -168,9 +196,7 @@ def aliases_of_database(db_alias: str) -> tuple[str, ...]:
     ``"default"`` comes first, then those that were there from the start, by name: in another
     process the order of ``DATABASES`` may be another one.
     """
-    databases = _databases()
-    place = databases.places.get(db_alias)
-    return (db_alias,) if place is None else databases.aliases[place]
+    return _databases().aliases_of(db_alias)
 
 
 def name_of_database(first_alias: str) -> str:
@@ -186,28 +212,15 @@ def name_of_database(first_alias: str) -> str:
 
 def lookalikes_of(db_alias: str) -> tuple[str, ...]:
     """Return the first alias of each other database that may be the one of ``db_alias``."""
-    place = _databases().places.get(db_alias)
-    # A replica is another database, which is known to show the changes later.
-    if place is None or db_alias in cachalot_settings.CACHALOT_REPLICAS:
-        return ()
-    return _lookalikes(place)
-
-
-def _lookalikes(place: Place) -> tuple[str, ...]:
-    return tuple(
-        aliases[0]
-        for other, aliases in _databases().aliases.items()
-        if other != place
-        and _may_be_one(place, other)
-        and not cachalot_settings.CACHALOT_REPLICAS.keys() >= set(aliases)
-    )
+    return _databases().lookalikes_of(db_alias)
 
 
 def aliases_changing_with(db_alias: str) -> tuple[str, ...]:
     """Return all aliases through which a change made through ``db_alias`` may show at once."""
-    aliases = aliases_of_database(db_alias)
-    for lookalike in lookalikes_of(db_alias):
-        aliases += aliases_of_database(lookalike)
+    databases = _databases()
+    aliases = databases.aliases_of(db_alias)
+    for lookalike in databases.lookalikes_of(db_alias):
+        aliases += databases.aliases_of(lookalike)
     return aliases
 
 
@@ -222,7 +235,8 @@ def alias_reached_by(connection: BaseDatabaseWrapper) -> str:
     place = _place_in(connection.settings_dict, alias)
     if not place.name:
         return alias  # Django's own, which creates and drops databases
-    aliases = _databases().aliases.get(place) or _lookalikes(place)
+    databases = _databases()
+    aliases = databases.aliases.get(place) or databases.lookalikes(place)
     return aliases[0] if aliases else alias
 
 
