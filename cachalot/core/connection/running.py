@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
+from cachalot.core.sql.text import without_comments
+
 _PACKAGE = "cachalot."
 _GENERATOR = 0x20  # inspect.CO_GENERATOR
 
@@ -22,6 +24,8 @@ class Running(threading.local):
 
     #: The statements that a compiler has just made to execute them: accounted for already.
     own: tuple[object, ...] = ()
+    #: The one of them that a cursor has been given last.
+    given: object = None
     #: Frames of enclosing writes outside a transaction, with the tables that each marked pending.
     marks: tuple[tuple[FrameType, frozenset[str]], ...] = ()
     #: Grows when a statement sets what queries see and no key tells beforehand.
@@ -30,6 +34,19 @@ class Running(threading.local):
     def is_own(self, sql: object) -> bool:
         """Whether ``sql`` is the very statement that a compiler is executing."""
         return any(statement is sql for statement in self.own)
+
+    def note_given(self, sql: object, vendor: str) -> None:
+        """Note which of the compiler's statements a cursor is given.
+
+        An engine may put a comment to it; whatever else it changes makes it another statement.
+        """
+        for own in self.own:
+            if sql is own or (
+                isinstance(sql, str)
+                and isinstance(own, str)
+                and without_comments(sql, vendor).strip() == without_comments(own, vendor).strip()
+            ):
+                self.given = own
 
     def pending(self) -> frozenset[str]:
         """Return the tables that enclosing writes have marked pending."""

@@ -9,6 +9,7 @@ from django.core.exceptions import EmptyResultSet
 
 from cachalot.core.connection.origin import origin_of
 from cachalot.core.connection.state import state_of
+from cachalot.core.connection.wrappers import may_change_statements
 from cachalot.core.reading.keys import SET_BY_QUERIES, digest_before_params
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import Catalogue
@@ -127,6 +128,8 @@ def compile_query(compiler: Any) -> CompiledQuery:
         refusal = "is an EXPLAIN"
     elif state_of(connection).session.is_set_by_queries:
         refusal = SET_BY_QUERIES
+    elif connection.execute_wrappers and may_change_statements(connection):
+        refusal = "runs behind an execute wrapper that may change it"
     elif plan.reads_clock_words and refusal is None:
         refusal = _why_clock(params)
     return CompiledQuery(sql, params, refusal, plan)

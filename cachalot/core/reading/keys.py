@@ -16,7 +16,7 @@ _DIGEST_BYTES = 16
 
 
 #: Why a query is not cached whose key nobody can know before it runs.
-SET_BY_QUERIES = "runs on a connection whose session is set as queries run"
+SET_BY_QUERIES = "runs on a connection whose session is set, or queries changed, as they run"
 
 
 def query_key(compiler: Any) -> str:

@@ -207,11 +207,14 @@ class _Reading:
             with executing(running, compiler):
                 return self._execute(compiler, *self._arguments)
         settings, identity = running.settings, state.identity
+        before, running.given = running.given, None
         with executing(running, compiler, lambda *args, **kwargs: (query.sql, query.params)):
             result = self._execute(compiler, *self._arguments)
-        # What a new physical connection is given is no doing of the query, and the key of the next
+        given, running.given = running.given, before
+        # What a new physical connection is set to is no doing of the query, and the key of the next
         # one tells it.
-        if running.settings != settings and state.identity == identity:
+        is_set = running.settings != settings and state.identity == identity
+        if is_set or given is not query.sql:
             state.session.is_set_by_queries = True
             state.changes += 1
         return result

@@ -38,6 +38,8 @@ def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Call
     """Run a raw statement, given with its parameters, and account for what it may change."""
     state = state_of(connection)
     is_own, is_followed = state.running.is_own(sql), is_tracked(connection)
+    if state.running.own:
+        state.running.note_given(sql, connection.vendor)
     if (is_own and not sets_config(connection, sql)) or not is_followed:
         state.note_statement()
         if is_own and is_followed and isinstance(sql, str):
