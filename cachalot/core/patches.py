@@ -8,7 +8,7 @@ at all around COMMIT before ``on_commit()``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from typing import Any, cast
 
@@ -57,6 +57,7 @@ def install() -> None:
     _patch(CursorWrapper, "executemany", _accounted)
     _patch(CursorWrapper, "callproc", _accounted_procedure)
     _patch(CursorWrapper, "__getattr__", _accounted_bulk)
+    _patch(CursorWrapper, "__iter__", _accounted_iteration)
     _patch(BaseDatabaseWrapper, "connect", _connected)
     _patch(BaseDatabaseWrapper, "commit", _committed)
     _patch(BaseDatabaseWrapper, "rollback", _rolled_back)
@@ -147,11 +148,21 @@ def _accounted_procedure(original: Callable[..., Any]) -> Callable[..., Any]:
 def _accounted_bulk(original: Callable[..., Any]) -> Callable[..., Any]:
     def __getattr__(self: CursorWrapper, name: str) -> Any:
         attribute = original(self, name)
-        if name not in raw.BULK_METHODS:
-            return attribute
-        return raw.account_for(self.db, name, attribute)
+        if name in raw.BULK_METHODS:
+            return raw.account_for(self.db, name, attribute)
+        if name in raw.FETCH_METHODS and state_of(self.db).unfinished:
+            return raw.finishing(self.db, attribute)
+        return attribute
 
     return __getattr__
+
+
+def _accounted_iteration(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __iter__(self: CursorWrapper) -> Iterator[Any]:
+        yield from original(self)
+        writes.finish(self.db)
+
+    return __iter__
 
 
 def _accounted_bulk_in_debug(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -227,7 +238,6 @@ def _autocommitted(original: Callable[..., Any]) -> Callable[..., Any]:
 def _closed(original: Callable[..., Any]) -> Callable[..., Any]:
     def close(self: BaseDatabaseWrapper) -> Any:
         state_of(self).leave_session()
-        # The database rolls back what is open.
-        return transactions.rollback(self, lambda: original(self))
+        return transactions.close(self, lambda: original(self))
 
     return close

@@ -97,6 +97,7 @@ class Guard:
         try:
             return store_of(self.cache_alias)
         except InvalidCacheBackendError:
+            self.tell(MISSING)
             return None
 
     def readable_store(self) -> Store:

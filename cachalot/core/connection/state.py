@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.cache.versions import new_nonce
-from cachalot.core.connection import sqlite, visibility
+from cachalot.core.connection import driver, sqlite, visibility
 from cachalot.core.connection.databases import alias_reached_by
 from cachalot.core.connection.isolation import Isolation
 from cachalot.core.connection.overlay import Overlay
@@ -18,6 +18,16 @@ from cachalot.core.connection.session import Session
 from cachalot.core.connection.transaction import Transaction
 from cachalot.core.connection.visibility import DIRTY_LEVELS, Visibility
 from cachalot.settings import is_cached_database, is_supported_engine
+
+
+class Unfinished(Protocol):
+    """A change whose effect is not final, though the call that made it has returned."""
+
+    def finish(self) -> None:
+        """Account for the effect: it is final."""
+
+    def abandon(self) -> None:
+        """Account for an effect of which nothing will be heard any more."""
 
 
 class State:
@@ -45,6 +55,8 @@ class State:
         self.unannounced: frozenset[str] | None = None
         #: Whether nobody can tell if a transaction is open.
         self.is_lost = False
+        #: Changes that were sent and are not final yet: what is to be done once they are.
+        self.unfinished: list[Unfinished] = []
         self._isolation = Isolation(self._connection)
         self.session.clear()
         self.changes += 1
@@ -64,9 +76,14 @@ class State:
     def is_in_transaction(self) -> bool:
         """Whether what this connection writes is invisible to others until a COMMIT."""
         connection = self._connection
+        driver_connection: Any = connection.connection
+        if driver_connection is not None and connection.vendor == "sqlite":
+            # Unless it is in autocommit mode, sqlite3 begins one before the first write.
+            in_transaction: bool = driver_connection.in_transaction
+            return in_transaction or driver_connection.isolation_level is not None
         if connection.in_atomic_block or self.transaction.is_raw:
             return True
-        if connection.connection is None:
+        if driver_connection is None:
             return not connection.settings_dict["AUTOCOMMIT"]
         return not connection.autocommit
 
@@ -78,10 +95,12 @@ class State:
             transaction.session_before = self.session.snapshot(), self._isolation.session_level
         return transaction.overlay
 
-    def end_transaction(self, *, is_rollback: bool) -> None:
-        """Forget the transaction: it is over."""
+    def end_transaction(self, *, is_rollback: bool | None) -> None:
+        """Forget the transaction: it is over. ``is_rollback`` is None where nobody knows how."""
         before = self.transaction.session_before
-        if is_rollback and before is not None and self._connection.vendor != "mysql":
+        if is_rollback is None and before is not None and self.session.values != before[0]:
+            self.session.make_unique()
+        elif is_rollback and before is not None and self._connection.vendor != "mysql":
             values, self._isolation.session_level = before
             self.session.restore(values)
         self.session.end_transaction()
@@ -92,6 +111,12 @@ class State:
         """Note that a statement is about to run that may take the transaction's snapshot."""
         if self.is_in_transaction():
             self.transaction.has_snapshot = True
+
+    def is_at_work(self) -> bool:
+        """Whether the last statement has an effect to come: rows or results left to fetch."""
+        if self._connection.vendor == "sqlite":
+            return self._has_open_statement()
+        return driver.is_at_work(self._connection)
 
     def has_snapshot(self) -> bool:
         """Whether the open transaction may have its snapshot already."""

@@ -58,6 +58,8 @@ def look_up(
     seen = state.visibility()
     if seen is Visibility.UNKNOWN:
         raise Bypass(_UNKNOWN_VIEW)
+    if state.unfinished:
+        raise Bypass(_PENDING)
     if state.running.marks and not state.running.pending().isdisjoint(plan.tables):
         raise Bypass(_PENDING)
     if state.is_in_transaction():

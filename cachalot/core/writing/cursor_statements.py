@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.connection.state import State, is_tracked, state_of
@@ -18,6 +19,7 @@ from cachalot.core.writing.function_calls import calling, run_calling
 from cachalot.core.writing.session_changes import sets_config, setting_session
 from cachalot.core.writing.writes import (
     all_tables,
+    finish,
     forget_schema,
     invalidate_around,
     write,
@@ -37,6 +39,29 @@ _TAKES_NO_SNAPSHOT = frozenset({Kind.SESSION, Kind.TRANSACTION})
 def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Callable[[], T]) -> T:
     """Run a raw statement, given with its parameters, and account for what it may change."""
     state = state_of(connection)
+    if state.unfinished or state.is_lost:
+        _catch_up(connection, state)
+    try:
+        result = _execute(connection, state, sql, params, run)
+    except Error as error:
+        transactions.follow_error(connection, error)
+        raise
+    if state.unfinished:
+        # The cursor may have had rows to fetch of the statement before.
+        finish(connection)
+    return result
+
+
+def _catch_up(connection: BaseDatabaseWrapper, state: State) -> None:
+    """Account for what could not be known before now."""
+    finish(connection)
+    if state.is_lost:
+        transactions.follow_driver(connection)
+
+
+def _execute(
+    connection: BaseDatabaseWrapper, state: State, sql: object, params: Any, run: Callable[[], T]
+) -> T:
     is_own, is_followed = state.running.is_own(sql), is_tracked(connection)
     if state.running.own:
         state.running.note_given(sql, connection.vendor)
@@ -90,6 +115,9 @@ def _run(
         # What was read belongs to a snapshot that is gone.
         overlay.forget_entries()
         state.transaction.snapshot_versions = {}
+        if state.transaction.is_raw:
+            # Not what begins the next one, and not what creates a temporary table.
+            transactions.follow_driver(connection)
         return result
     return _run_by_kind(connection, state, statement, text, run)
 
@@ -104,14 +132,14 @@ def _run_by_kind(
     if statement.kind is Kind.READ:
         return run()
     if statement.kind is Kind.TRANSACTION:
-        return transactions.control(connection, state, statement, run)
+        result = transactions.control(connection, state, statement, run)
+        if connection.vendor != "mysql":
+            transactions.follow_driver(connection)
+        return result
     if statement.kind is Kind.SESSION:
         return _change_session(connection, state, text, run)
     if statement.kind is Kind.SCHEMA:
         return _change_schema(connection, state, statement, run)
-    if statement.hides_transaction:
-        # Whether a transaction is open after it, and which, nobody can tell.
-        state.is_lost = True
     return _write_raw(connection, statement, run)
 
 
@@ -121,12 +149,41 @@ def call_procedure(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
         state_of(connection).session.make_unique()  # it may SET anything, too
     if not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run()
+    state, tables = state_of(connection), all_tables(connection)
     # psycopg's callproc() is a SELECT of its own, on the driver's cursor.
-    return write(connection, all_tables(connection), run)
+    result = write(connection, tables, run, commits=connection.vendor == "mysql")
+    _follow_hidden(connection, state, tables)
+    return result
+
+
+def _follow_hidden(connection: BaseDatabaseWrapper, state: State, tables: frozenset[str]) -> None:
+    """Account for transactions begun and ended by code that may have written ``tables``."""
+    if connection.vendor == "mysql" and state.transaction.overlay is not None:
+        # What was read belongs to a snapshot that may be gone.
+        state.transaction.overlay.forget_entries()
+        state.transaction.snapshot_versions = {}
+    transactions.follow_driver(connection)
+    if state.is_in_transaction():
+        state.overlay().touch(tables)
 
 
 #: Methods of the drivers' cursors that write and that ``CursorWrapper`` hands out as they are.
 BULK_METHODS = frozenset({"copy", "copy_expert", "copy_from", "executescript", "stream"})
+
+
+#: Methods after which the effect of a statement may be final.
+FETCH_METHODS = frozenset({"close", "fetchall", "fetchmany", "fetchone", "nextset"})
+
+
+def finishing(connection: BaseDatabaseWrapper, method: Callable[..., T]) -> Callable[..., T]:
+    """Return ``method``, one of ``FETCH_METHODS``, with a look at what is final behind it."""
+
+    def fetch(*args: Any, **kwargs: Any) -> T:
+        result = method(*args, **kwargs)
+        _catch_up(connection, state_of(connection))
+        return result
+
+    return fetch
 
 
 def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[..., T]) -> Any:
@@ -161,14 +218,16 @@ def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[...
 
         def executescript(script: str) -> T:
             state = state_of(connection)
-            state.is_lost |= state.is_in_transaction()
             dirty = state.transaction.dirty
 
             def run() -> T:
-                with _writing_raw(connection, script):
+                with _writing_raw(connection, script, commits=True):
                     return method(script)
 
-            return invalidate_around(connection, dirty, run)
+            result = invalidate_around(connection, dirty, run)
+            statement = classify(script, connection.vendor)
+            _follow_hidden(connection, state, _tables_written(connection, statement))
+            return result
 
         return executescript
 
@@ -180,7 +239,9 @@ def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[...
 
 
 @contextmanager
-def _writing_raw(connection: BaseDatabaseWrapper, sql: object) -> Iterator[None]:
+def _writing_raw(
+    connection: BaseDatabaseWrapper, sql: object, *, commits: bool = False
+) -> Iterator[None]:
     text = _text_of(sql, connection)
     statement = classify(text, connection.vendor)
     if not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
@@ -191,7 +252,7 @@ def _writing_raw(connection: BaseDatabaseWrapper, sql: object) -> Iterator[None]
             yield
             return
         tables = _tables_written(connection, statement)
-        with writing(connection, tables, deletes=statement.deletes):
+        with writing(connection, tables, deletes=statement.deletes, commits=commits):
             yield
     if statement.kind in _CHANGES_SCHEMA:
         forget_schema(connection)
@@ -214,13 +275,21 @@ def _text_of(sql: object, connection: BaseDatabaseWrapper) -> str:
 def _write_raw(connection: BaseDatabaseWrapper, statement: Statement, run: Callable[[], T]) -> T:
     if not cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run()
-    return write(
+    tables = _tables_written(connection, statement)
+    is_hidden = statement.kind is Kind.ANYTHING
+    result = write(
         connection,
-        _tables_written(connection, statement),
+        tables,
         run,
         deletes=statement.deletes,
-        commits=statement.commits_implicitly,
+        commits=statement.commits_implicitly
+        or statement.hides_transaction
+        or "".join(statement.parts[:1]).upper().split()[:1] == ["XA"],
+        fetches="returning" in statement.words,
     )
+    if is_hidden:
+        _follow_hidden(connection, state_of(connection), tables)
+    return result
 
 
 def _change_schema(
@@ -251,5 +320,5 @@ def _change_session(
         return run()
     # Turning it on commits; turning it off opens transactions that Django knows nothing of.
     result = invalidate_around(connection, state.transaction.dirty, run)
-    state.is_lost = True
+    transactions.follow_driver(connection)
     return result

@@ -10,8 +10,10 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cachalot.core.connection import driver
 from cachalot.core.connection.databases import alias_reached_by
 from cachalot.core.connection.state import State, is_tracked, state_of
 from cachalot.core.outcomes import Unstorable
@@ -44,7 +46,13 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     # If run() raises, nobody knows whether the data was committed. What the transaction has
     # written stays dirty until it is known to be over.
     state.transaction.has_failed_commit = True
-    result = invalidate_around(connection, dirty, run)
+    try:
+        result = invalidate_around(connection, dirty, run)
+    except BaseException:
+        if driver.is_transaction_open(connection) is False:
+            # All it has written has new versions already.
+            state.end_transaction(is_rollback=None)
+        raise
     if state.transaction.changed_schema:
         forget_schema(connection)
     entries = {
@@ -104,6 +112,61 @@ def rollback(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     state.end_transaction(is_rollback=True)
     _announce_when_possible(connection, state, shown)
     return result
+
+
+def close(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
+    """Close the connection: the database rolls back what is open, but not what it is at work on."""
+    state = state_of(connection)
+    unfinished, state.unfinished = state.unfinished, []
+    # SQLite's rows that are left to fetch go with the connection.
+    is_at_work = bool(unfinished) and driver.is_at_work(connection)
+    try:
+        return rollback(connection, run)
+    finally:
+        for change in unfinished:
+            if is_at_work:
+                change.abandon()
+            else:
+                change.finish()
+
+
+def follow_driver(connection: BaseDatabaseWrapper) -> None:
+    """Believe the driver if it has another opinion of whether a transaction is open.
+
+    Call it after what may have begun or ended one without saying so. MySQL is asked.
+    """
+    state = state_of(connection)
+    state.is_lost = driver.is_autocommit_off(connection)
+    if state.is_lost:
+        # Transactions open by themselves that Django knows nothing of.
+        return
+    is_open = driver.is_transaction_open(connection)
+    if is_open is None:
+        # Not before the server has done its work. Other engines cannot tell at all.
+        state.is_lost = driver.is_at_work(connection)
+    elif is_open:
+        state.transaction.is_raw |= not state.is_in_transaction()
+    elif state.transaction.overlay is not None or state.transaction.is_raw:
+        end_by_database(connection)
+
+
+def follow_error(connection: BaseDatabaseWrapper, error: Error) -> None:
+    """Account for what the database may have done to the transaction beside raising ``error``."""
+    if driver.has_rolled_back(connection, error):
+        state_of(connection).end_transaction(is_rollback=True)
+    elif connection.vendor != "mysql" or state_of(connection).transaction.is_raw:
+        follow_driver(connection)
+
+
+def end_by_database(connection: BaseDatabaseWrapper) -> None:
+    """Account for a transaction that the database has ended, nobody knows how."""
+    state = state_of(connection)
+    dirty = state.transaction.dirty
+    if state.transaction.changed_schema:
+        forget_schema(connection)
+    invalidate_shared(alias_reached_by(connection), dirty)
+    state.end_transaction(is_rollback=None)
+    _announce_when_possible(connection, state, dirty)
 
 
 def control(

@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cachalot.core import events
 from cachalot.core.cache.door import guard_of
 from cachalot.core.connection.databases import alias_reached_by, aliases_changing_with
+from cachalot.core.connection.driver import is_at_work
 from cachalot.core.connection.running import executing, frame_of_body
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.interruptions import is_interruption
@@ -53,11 +54,21 @@ class Invalidation:
     """Keeps tables pending while a change of them becomes visible; then renews their versions.
 
     Call ``begin()``, what makes the change visible, and ``end()``, all in one ``try``; whatever it
-    raises goes to ``fail()``, for nobody knows how far it came.
+    raises goes to ``fail()``, for nobody knows how far it came. ``fetches`` tells that the change
+    may be made only while its rows are fetched; ``announce`` is called if it is final only later.
     """
 
-    def __init__(self, connection: BaseDatabaseWrapper, tables: frozenset[str]) -> None:
+    def __init__(
+        self,
+        connection: BaseDatabaseWrapper,
+        tables: frozenset[str],
+        *,
+        fetches: bool = False,
+        announce: Callable[[], None] | None = None,
+    ) -> None:
         self._connection = connection
+        self._fetches = fetches
+        self._announce = announce
         self._keys = keys_to_renew(alias_reached_by(connection), tables) if tables else {}
         self._guard = guard_of()
 
@@ -76,20 +87,47 @@ class Invalidation:
                 f"({error!r}) and CACHALOT_CACHE_ERRORS is 'raise'."
             ) from error
 
-    def end(self) -> None:
-        """Renew the versions: the change is visible."""
-        if self._keys:
-            self._guard.renew(self._keys)
+    def end(self) -> bool:
+        """Renew the versions if the change is visible, and return whether it is.
+
+        Otherwise the tables stay pending, and ``finish()`` or ``abandon()`` is called later.
+        """
+        if not self._keys:
+            return True
+        if self._fetches or self._connection.vendor != "sqlite":
+            state = state_of(self._connection)
+            if state.is_at_work():
+                state.unfinished.append(self)
+                return False
+        self._guard.renew(self._keys)
+        return True
+
+    def finish(self) -> None:
+        """Renew the versions: what was under way is final."""
+        self._guard.renew(self._keys)
+        if self._announce is not None:
+            self._announce()
+
+    def abandon(self) -> None:
+        """Leave the tables pending: nobody will know when the server is done.
+
+        The mark's own end is the first moment at which nothing older can be seen.
+        """
+        self._guard.mark_pending_again(self._keys)
 
     def fail(self, error: BaseException) -> None:
         """Account for a change of which nobody knows whether it was made."""
         if not self._keys:
             return
         try:
-            if isinstance(error, (InterfaceError, OperationalError)) and _is_lost(self._connection):
-                # The server may be at work still, and commit later: the pending mark's own end is
-                # the first moment at which nothing older can be seen.
-                self._guard.mark_pending_again(self._keys)
+            if is_at_work(self._connection):
+                # Drivers do not cancel what an exception of the program leaves waiting.
+                state_of(self._connection).unfinished.append(self)
+                self.abandon()
+            elif isinstance(error, (InterfaceError, OperationalError)) and _is_lost(
+                self._connection
+            ):
+                self.abandon()
             else:
                 self._guard.renew(self._keys)
         except BaseException:
@@ -112,6 +150,17 @@ def invalidate_around(
     return result
 
 
+def finish(connection: BaseDatabaseWrapper) -> None:
+    """Account for changes whose effect has become final since they were made."""
+    state = state_of(connection)
+    if not state.unfinished or state.is_at_work():
+        return
+    state.changes += 1
+    while state.unfinished:
+        state.unfinished[-1].finish()
+        state.unfinished.pop()
+
+
 def _is_lost(connection: BaseDatabaseWrapper) -> bool:
     """Whether the connection broke, so that nobody knows what became of its last statement."""
     if connection.connection is None:
@@ -128,7 +177,13 @@ class _Write:
     """A statement that writes tables, in a transaction or out of it."""
 
     def __init__(
-        self, connection: BaseDatabaseWrapper, tables: Iterable[str], deletes: bool, commits: bool
+        self,
+        connection: BaseDatabaseWrapper,
+        tables: Iterable[str],
+        *,
+        deletes: bool,
+        commits: bool = False,
+        fetches: bool = False,
     ) -> None:
         connection.ensure_connection()
         self._connection = connection
@@ -142,7 +197,13 @@ class _Write:
         elif not (commits or self._state.is_lost):
             at_once = _untransactional(connection, at_once)
         self._at_once = at_once
-        self._invalidation = Invalidation(connection, at_once)
+        self._is_final = False
+        self._invalidation = Invalidation(
+            connection,
+            at_once,
+            fetches=fetches and self._is_alone,
+            announce=self._announce if self._is_alone else None,
+        )
 
     def begin(self, frame: FrameType | None) -> None:
         """Call it before the statement, which runs beneath ``frame``."""
@@ -153,7 +214,7 @@ class _Write:
     def end(self) -> None:
         """Call it when the statement has succeeded."""
         self._account()
-        self._invalidation.end()
+        self._is_final = self._invalidation.end()
 
     def fail(self, error: BaseException) -> None:
         """Call it when the statement, ``begin()`` or ``end()`` has raised ``error``."""
@@ -167,9 +228,12 @@ class _Write:
             self._state.overlay().touch(self._changed)
 
     def announce(self) -> None:
-        """Send the signals that need not wait for a COMMIT."""
-        if self._is_alone and self._at_once:
-            announce(alias_reached_by(self._connection), self._at_once)
+        """Send the signals that need to wait for nothing more."""
+        if self._is_alone and self._is_final:
+            self._announce()
+
+    def _announce(self) -> None:
+        announce(alias_reached_by(self._connection), self._at_once)
 
 
 def write(
@@ -179,14 +243,16 @@ def write(
     *,
     deletes: bool = False,
     commits: bool = False,
+    fetches: bool = False,
 ) -> T:
     """Run a statement that writes ``tables`` (canonical names) and account for it.
 
-    ``deletes`` tells that it may remove rows, ``commits`` that it commits even in a transaction.
+    ``deletes`` tells that it may remove rows, ``commits`` that it may commit even in a transaction,
+    and ``fetches`` that it may be done only when its rows are fetched.
     """
     if not is_tracked(connection):
         return run()
-    statement = _Write(connection, tables, deletes, commits)
+    statement = _Write(connection, tables, deletes=deletes, commits=commits, fetches=fetches)
     try:
         statement.begin(sys._getframe())
         result = run()
@@ -211,13 +277,17 @@ def write_compiled(compiler: Any, table: str, run: Callable[[], T], *, deletes: 
 
 @contextmanager
 def writing(
-    connection: BaseDatabaseWrapper, tables: Iterable[str], *, deletes: bool = False
+    connection: BaseDatabaseWrapper,
+    tables: Iterable[str],
+    *,
+    deletes: bool = False,
+    commits: bool = False,
 ) -> Iterator[None]:
     """Do what ``write()`` does; the statement is run in the body."""
     if not is_tracked(connection):
         yield
         return
-    statement = _Write(connection, tables, deletes, commits=False)
+    statement = _Write(connection, tables, deletes=deletes, commits=commits)
     try:
         statement.begin(frame_of_body())
         yield
