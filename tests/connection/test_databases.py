@@ -153,7 +153,7 @@ class CertainTests(SimpleTestCase):
                 keys = keys_to_renew("default", frozenset({"t"}))
                 (own,) = version_keys("default", frozenset({"t"}))
                 (of_replica,) = version_keys("replica", frozenset({"t"}))
-        self.assertEqual(keys, {own: None, of_replica: 3})
+        self.assertEqual(keys, {own: None, of_replica: 4})
 
 
 class LookalikeTests(SimpleTestCase):

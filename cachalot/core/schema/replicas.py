@@ -35,5 +35,6 @@ def lag_of(db_alias: str) -> int | None:
         for alias, replica in cachalot_settings.CACHALOT_REPLICAS.items()
         if alias in siblings and replica["primary"] not in siblings
     ]
-    # Memcached takes whole seconds, and 0 for ever.
-    return max(1, math.ceil(max(lags))) if lags else None
+    # Memcached takes whole seconds, and counts them in ticks of its own: the first may be over at
+    # once.
+    return math.ceil(max(lags)) + 1 if lags else None

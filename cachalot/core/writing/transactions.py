@@ -25,6 +25,7 @@ from cachalot.core.writing.writes import (
     forget_schema,
     invalidate_around,
     invalidate_shared,
+    look_again,
 )
 
 logger = logging.getLogger("cachalot")
@@ -102,6 +103,7 @@ def rollback(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     result = run()  # if it raises, the transaction may be open still, and stays known
     shown: frozenset[str] = frozenset()
     if overlay is not None:
+        look_again(connection, overlay.dirty)
         if state.transaction.changed_schema:
             forget_schema(connection)
         # MySQL cannot undo everything: MyISAM tables, and what DDL has committed on its way.
@@ -225,6 +227,7 @@ def _roll_back_to(connection: BaseDatabaseWrapper, state: State, savepoint: str)
     if state.transaction.overlay is None:
         return
     undone = state.transaction.overlay.rollback_to(savepoint)
+    look_again(connection, undone)
     if connection.vendor == "mysql":
         # What was written to a MyISAM table is still there.
         state.transaction.overlay.touch(undone)

@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core import events
 from cachalot.core.cache.door import guard_of
+from cachalot.core.cache.recent import recent_versions
 from cachalot.core.connection.databases import alias_reached_by, aliases_changing_with
 from cachalot.core.connection.driver import is_at_work
 from cachalot.core.connection.running import executing, frame_of_body
@@ -21,7 +22,7 @@ from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.tables import changed_with, display_name, known_tables
-from cachalot.core.schema.version_keys import keys_to_renew
+from cachalot.core.schema.version_keys import keys_to_renew, version_keys
 from cachalot.settings import cachalot_settings
 from cachalot.signals import post_invalidation
 
@@ -150,6 +151,16 @@ def invalidate_around(
     return result
 
 
+def look_again(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> None:
+    """Have the next read ask for the versions of ``tables``: ``CACHALOT_MAX_STALENESS`` ends here.
+
+    Where the database refused a write, or took it back, it may know of rows that this process has
+    not yet seen. ``get_or_create()`` looks for them.
+    """
+    if cachalot_settings.CACHALOT_MAX_STALENESS:
+        recent_versions.forget(version_keys(alias_reached_by(connection), tables))
+
+
 def finish(connection: BaseDatabaseWrapper) -> None:
     """Account for changes whose effect has become final since they were made."""
     state = state_of(connection)
@@ -219,6 +230,7 @@ class _Write:
     def fail(self, error: BaseException) -> None:
         """Call it when the statement, ``begin()`` or ``end()`` has raised ``error``."""
         self._account()
+        look_again(self._connection, self._changed)
         self._invalidation.fail(error)
 
     def _account(self) -> None:
