@@ -212,6 +212,13 @@ def has_own_query_keys() -> bool:
     return bool(cachalot_settings.CACHALOT_QUERY_KEYGEN is not default)
 
 
+@memo(maxsize=1)
+def has_own_table_keys() -> bool:
+    """Whether a project names the versions of tables by a function of its own."""
+    default = import_string(SETTINGS["CACHALOT_TABLE_KEYGEN"].default)
+    return bool(cachalot_settings.CACHALOT_TABLE_KEYGEN is not default)
+
+
 def follow_change(*, setting: str, **kwargs: object) -> None:
     """Receive Django's ``setting_changed``."""
     if setting in SETTINGS or setting in {"CACHES", "DATABASES", "INSTALLED_APPS"}:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import connections
+
 from cachalot.utils import UncachableQuery, get_query_cache_key, get_table_cache_key
 
 #: The arguments of the calls.
@@ -30,3 +32,8 @@ def refusing_query_key(compiler: Any) -> str:
 
 def fixed_query_key(compiler: Any) -> str:
     return "fixed"
+
+
+def table_key_of_a_tenant(db_alias: str, table: str) -> str:
+    tenant = getattr(connections["default"], "schema_name", "public")
+    return f"{tenant}-{get_table_cache_key(db_alias, table)}"

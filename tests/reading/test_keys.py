@@ -12,7 +12,9 @@ from django.core.cache.backends.base import memcache_key_warnings
 from django.db import connection, connections
 from django.test import SimpleTestCase, override_settings
 
+from cachalot.core.connection import origin
 from cachalot.core.connection.state import state_of
+from cachalot.core.schema.catalogue import SCHEMA
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.utils import get_query_cache_key, get_table_cache_key
 from tests import keygens
@@ -208,10 +210,54 @@ class TableKeyTests(SimpleTestCase):
         self.assertEqual(version_keys("mirror", tables), ("default.a", "default.b"))
         self.assertEqual(version_keys("other", tables), ("other.a", "other.b"))
 
-    def test_tenants_and_clones_share_them(self) -> None:
+    def test_tenants_share_them(self) -> None:
         key = get_table_cache_key("default", "app_book")
-        with changed(schema_name="tenant"), pointed_at(NAME="clone_1"):
+        with changed(schema_name="tenant"):
             self.assertEqual(get_table_cache_key("default", "app_book"), key)
+
+    def test_clones_of_a_test_run_do_not(self) -> None:
+        keys = []
+        for name in ("shop", "test_shop", "test_shop_1", "test_shop_2", "test_shop_gw0"):
+            for path in (name, f"/tmp/{name}.sqlite3"):
+                with pointed_at(NAME=path):
+                    keys.append(version_keys("default", frozenset({"app_book"})))
+                    self.assertEqual(keys[-1], version_keys("mirror", frozenset({"app_book"})))
+        # How a database that is no test's is called does not count: a pooler may rename it.
+        self.assertEqual(keys.pop(0), keys.pop(0))
+        self.assertEqual(len(set(keys)), len(keys))
+
+    def test_databases_in_memory_do_not(self) -> None:
+        with pointed_at(NAME="file:memorydb_default?mode=memory&cache=shared"):
+            here = get_table_cache_key("default", "app_book")
+            with mock.patch.object(origin, "_process", "another"):
+                self.assertNotEqual(get_table_cache_key("default", "app_book"), here)
+
+    def test_the_schema_is_no_table(self) -> None:
+        tables = frozenset({"schema", SCHEMA})
+        self.assertEqual(len(version_keys("default", tables)), 2)
+        keygens.calls.clear()
+        with override_settings(CACHALOT_TABLE_KEYGEN=keygens.prefixed_table_key):
+            self.assertEqual(len(version_keys("default", tables)), 2)
+        self.assertEqual({table for _, table in keygens.calls}, {"schema"})
+
+    @override_settings(CACHALOT_TABLE_KEYGEN="tests.keygens.table_key_of_a_tenant")
+    def test_a_generator_does_not_know_who_asks(self) -> None:
+        tables = frozenset({"a", "b"})
+        expected = [f"public-{get_table_cache_key('default', table)}" for table in tables]
+        with changed(schema_name="north"), self.assertLogs("cachalot", "WARNING") as logged:
+            self.assertEqual(set(version_keys("default", tables)), set(expected))
+        self.assertIn("CACHALOT_QUERY_KEYGEN", logged.output[0])
+        self.assertIn("a, b", logged.output[0])
+
+    @override_settings(CACHALOT_TABLE_KEYGEN=lambda db_alias, table: 1 / 0)
+    def test_what_a_generator_raises_is_raised(self) -> None:
+        with self.assertRaises(ZeroDivisionError):
+            version_keys("default", frozenset({"a"}))
+
+    @override_settings(CACHALOT_TABLE_KEYGEN=lambda db_alias, table: f"key-of-{table}")
+    def test_a_generator_is_asked_where_no_thread_can_be_started(self) -> None:
+        with mock.patch("threading.Thread.start", side_effect=RuntimeError("no more threads")):
+            self.assertEqual(version_keys("default", frozenset({"a"})), ("key-of-a",))
 
 
 class GeneratorTests(CacheTestCase):

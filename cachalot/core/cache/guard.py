@@ -15,8 +15,9 @@ from typing import Any
 from django.core.cache import InvalidCacheBackendError, caches
 
 from cachalot.core.cache.backends import what_serializer_spoils
+from cachalot.core.cache.keyspace import new_cache
 from cachalot.core.cache.store import PROBE_KEY, REFUSES, SPOILS, Store
-from cachalot.core.cache.stores import new_cache, store_of
+from cachalot.core.cache.stores import store_of
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import CacheUnavailable

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 
-from django.core.cache import InvalidCacheBackendError, caches
-from django.core.cache.backends.base import BaseCache
+from django.core.cache import caches
 
 from cachalot.core.cache.backends import keep_clients, lies_in_database, needs_own_client
+from cachalot.core.cache.keyspace import cache_of, new_cache
 from cachalot.core.cache.store import Store
 
 
@@ -23,23 +23,12 @@ _of_thread = _Stores()
 _of_parents: list[_Stores] = []
 
 
-def new_cache(cache_alias: str) -> BaseCache:
-    """Return a cache that nobody else has.
-
-    Raise ``InvalidCacheBackendError`` for one that ``CACHES`` does not have.
-    """
-    if cache_alias not in caches.settings:
-        raise InvalidCacheBackendError(f"{cache_alias!r} is not in CACHES.")
-    cache: BaseCache = caches.create_connection(cache_alias)
-    return cache
-
-
 def store_of(cache_alias: str) -> Store | None:
     """Return what is in a cache, for this thread; None for one that can never be used.
 
     Raise ``InvalidCacheBackendError`` for one that ``CACHES`` does not have.
     """
-    cache = caches[cache_alias]
+    cache = cache_of(cache_alias)
     store: Store | None = getattr(cache, "_cachalot_store", None)
     # A copy of a cache, or a wrapper around one, may show the store of the original.
     if store is None or store.cache is not cache:

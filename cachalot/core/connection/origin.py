@@ -7,8 +7,10 @@ from typing import Any
 
 from django.conf import settings
 
+from cachalot.core.cache.keyspace import namespace_of
 from cachalot.core.cache.versions import new_nonce
 from cachalot.core.connection.state import state_of
+from cachalot.settings import cachalot_settings
 
 # What in a database's settings decides which rows a session sees.
 _PLACE = ("NAME", "HOST", "PORT", "USER")
@@ -53,6 +55,8 @@ def origin_of(connection: Any) -> bytes:
         # Drivers give aware or naive datetimes, in this zone.
         settings.USE_TZ,
         connection.timezone_name,
+        # A tenant who is nowhere but in the cache's KEY_FUNCTION.
+        namespace_of(cachalot_settings.CACHALOT_CACHE),
         # What tells databases in memory apart.
         state.identity,
         os.getpid(),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any
 
+from cachalot.core.cache.keyspace import namespace_of
 from cachalot.core.connection.origin import origin_of
 from cachalot.core.connection.state import state_of
 from cachalot.core.outcomes import UncachableQuery
 from cachalot.core.sql.parameters import encode
+from cachalot.settings import cachalot_settings
 
 _PREFIX = "cachalot:"
 # 16 bytes: two of a billion billion queries share a key with a probability below 1 in 10^3 billion.
@@ -47,3 +49,11 @@ def key_with(digest: Any, params: Any) -> str:
     digest = digest.copy()
     digest.update(encode(params))
     return f"{_PREFIX}{digest.hexdigest()}"
+
+
+def with_namespace(key: str) -> str:
+    """Return a key of the project's making with what its ``KEY_FUNCTION`` would have added."""
+    namespace = namespace_of(cachalot_settings.CACHALOT_CACHE)
+    if not namespace:
+        return key
+    return f"{key}:{blake2b(namespace.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter, time
-from typing import Any, cast
+from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db.models.sql.constants import MULTI, SINGLE
@@ -18,7 +18,7 @@ from cachalot.core.connection.state import state_of, why_not_used
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import Outcome, Refused, UncachableQuery, Unstorable
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
-from cachalot.core.reading.keys import key_with
+from cachalot.core.reading.keys import key_with, with_namespace
 from cachalot.core.reading.lookup import Target, look_up
 from cachalot.core.reading.results import store, stream
 from cachalot.core.schema.catalogue import SCHEMA
@@ -95,7 +95,7 @@ def key_of(compiler: Any, query: CompiledQuery) -> str:
         raise UncachableQuery(query.refusal)
     if has_own_query_keys():
         with _compiled(compiler, query):
-            key = cast(str, cachalot_settings.CACHALOT_QUERY_KEYGEN(compiler))
+            key = with_namespace(cachalot_settings.CACHALOT_QUERY_KEYGEN(compiler))
     else:
         key = key_with(query.plan.digest, query.params)
     if getattr(compiler, "has_extra_select", False):

@@ -2,39 +2,121 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable
+from contextvars import Context
 from hashlib import blake2b
+
+from django.db import connections
+from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
 from cachalot.core.connection.databases import (
     aliases_of_database,
     lookalikes_of,
     name_of_database,
 )
+from cachalot.core.connection.origin import place_in_memory
+from cachalot.core.schema.catalogue import SCHEMA
 from cachalot.core.schema.replicas import lag_of, replicas_of
 from cachalot.core.sql.names import canonical
-from cachalot.settings import cachalot_settings, memo
+from cachalot.settings import cachalot_settings, has_own_table_keys, memo
+
+logger = logging.getLogger("cachalot")
 
 _PREFIX = "cachalot:"
 _DIGEST_BYTES = 8
+# What Django's test runners call databases, and the ends of those that each of several processes
+# has (``--parallel`` and pytest-xdist), before the ending of a file.
+_OF_TESTS = re.compile(rf"{TEST_DATABASE_PREFIX}.*|.*_(?:gw)?\d+(?:\.\w+)?", re.DOTALL)
 
 
 def table_key(db_alias: str, table: str) -> str:
     """Return the key of a table's version: the same for all aliases of one database."""
-    return _table_key(name_of_database(aliases_of_database(db_alias)[0]), canonical(table))
+    first = aliases_of_database(db_alias)[0]
+    return _digest(b"table", _place_of(first), name_of_database(first), canonical(table))
 
 
 @memo(maxsize=10_000)
-def _table_key(database: str, table: str) -> str:
-    content = f"{len(database)}:{database}{table}".encode("utf-8", "surrogatepass")
+def _digest(kind: bytes, place: str, database: str, table: str) -> str:
+    content = f"{len(database)}:{database}{len(place)}:{place}{table}".encode(
+        "utf-8", "surrogatepass"
+    )
     # Short: caches check each character. Two tables that shared it would be invalidated together.
-    digest = blake2b(content, digest_size=_DIGEST_BYTES, person=b"table")
-    return _PREFIX + digest.hexdigest()
+    return _PREFIX + blake2b(content, digest_size=_DIGEST_BYTES, person=kind).hexdigest()
+
+
+def _place_of(alias: str) -> str:
+    """Return what tells databases apart to which test runners point one alias; empty for others.
+
+    The name alone decides: a process that a test starts has the same name in its settings. Names
+    of other databases do not count, because a pooler may give one database several of them.
+    """
+    settings = connections.settings.get(alias)
+    name = str(settings.get("NAME") or "") if settings is not None else ""
+    if in_memory := place_in_memory(name):
+        return in_memory
+    return name if _OF_TESTS.fullmatch(os.path.basename(name)) else ""
 
 
 @memo(maxsize=10_000)
-def _sorted_version_keys(database: str, db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
+def _sorted_version_keys(
+    database: str, place: str, db_alias: str, tables: frozenset[str]
+) -> tuple[str, ...]:
     """Return the version keys of the tables of a database, of which ``db_alias`` is the first."""
+    keys = set(_generated(db_alias, sorted(tables - {SCHEMA})))
+    if SCHEMA in tables:
+        # No table, and so no generator of the project's is asked for it.
+        keys.add(_digest(b"schema", place, database, ""))
+    return tuple(sorted(keys))
+
+
+def _generated(db_alias: str, tables: list[str]) -> list[str]:
+    """Return the keys of tables by ``CACHALOT_TABLE_KEYGEN``.
+
+    A generator of the project's is asked in a thread of its own, where no tenant is the current
+    one: each process must get the same keys, whoever asks first in it.
+    """
     generate = cachalot_settings.CACHALOT_TABLE_KEYGEN
-    return tuple(sorted({generate(db_alias, table) for table in tables}))
+    if not has_own_table_keys():
+        return [generate(db_alias, table) for table in tables]
+    keys = _in_new_thread(lambda: [generate(db_alias, table) for table in tables])
+    if keys != [generate(db_alias, table) for table in tables]:
+        logger.warning(
+            "CACHALOT_TABLE_KEYGEN gives %s of %r other keys here than outside of requests; those "
+            "are used. A tenant belongs into CACHALOT_QUERY_KEYGEN alone: others would not hear "
+            "of what is written to the tables that they share.",
+            ", ".join(tables),
+            db_alias,
+        )
+    return keys
+
+
+def _in_new_thread(function: Callable[[], list[str]]) -> list[str]:
+    outcome: list[list[str]] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(Context().run(function))
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            # The generator may have asked the database.
+            Context().run(connections.close_all)
+
+    thread = threading.Thread(target=run, name="cachalot-table-keys")
+    try:
+        thread.start()
+    except RuntimeError as error:
+        logger.debug("No thread can be started: %r", error)
+        return function()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return outcome[0]
 
 
 def version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
@@ -44,7 +126,7 @@ def version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
     its aliases share their versions.
     """
     first = aliases_of_database(db_alias)[0]
-    return _sorted_version_keys(name_of_database(first), first, tables)
+    return _sorted_version_keys(name_of_database(first), _place_of(first), first, tables)
 
 
 def keys_to_renew(db_alias: str, tables: frozenset[str]) -> dict[str, int | None]:
