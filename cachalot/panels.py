@@ -20,7 +20,7 @@ from django.utils.safestring import mark_safe
 from django.utils.timesince import timesince
 from django.utils.timezone import localtime
 
-from cachalot.cache import cachalot_caches
+from cachalot.core.cache.door import guard_of
 from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.schema.tables import known_tables
 from cachalot.core.schema.version_keys import version_keys
@@ -138,7 +138,7 @@ def last_invalidations() -> list[dict[str, Any]]:
             (key,) = version_keys(aliases[0], frozenset([table]))
             places.setdefault(key, []).append((", ".join(aliases), table))
     # Not through the store, which adds the versions that are missing.
-    versions: Mapping[str, Any] = cachalot_caches.get_cache().get_many(places)
+    versions: Mapping[str, Any] = guard_of().readable_store().cache.get_many(places)
     now = time.time()
     found = []
     for key, (timestamp, nonce) in versions.items():

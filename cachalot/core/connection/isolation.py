@@ -14,6 +14,10 @@ _LEVEL = re.compile(r"READ\s+UNCOMMITTED|READ\s+COMMITTED|REPEATABLE\s+READ|SERI
 _SESSION_LEVEL = re.compile(
     r"\bSESSION\b|SET\s+\w+_isolation|default_transaction_isolation", re.IGNORECASE
 )
+# On PostgreSQL these alone outlive the transaction: SET transaction_isolation does not.
+_POSTGRESQL_DEFAULT = re.compile(r"\bCHARACTERISTICS\b|\bdefault_transaction_isolation\b", re.I)
+_LOCAL = re.compile(r"\s*SET\s+LOCAL\b", re.IGNORECASE)
+_TAKES_BACK = re.compile(r"\s*(?:RESET|DISCARD)\b", re.IGNORECASE)
 _UNKNOWN = "unknown"
 _PSYCOPG2_LEVELS = {
     1: "read committed",
@@ -32,17 +36,36 @@ class Isolation:
         self.session_level: str | None = None
         self._default_level: str | None = None
 
-    def set(self, statement: str, transaction: Transaction) -> None:
-        """Take in a raw statement that names an isolation level."""
+    def set(self, statement: str, transaction: Transaction, *, is_transaction: bool) -> None:
+        """Take in a raw statement that names an isolation level, or takes one back.
+
+        ``is_transaction`` tells whether ``transaction`` is open.
+        """
         match = _LEVEL.search(statement)
         level = " ".join(match[0].lower().split()) if match else _UNKNOWN
-        if _SESSION_LEVEL.search(statement):
+        if self._connection.vendor == "postgresql":
+            self._set_on_postgresql(statement, level, transaction if is_transaction else None)
+        elif _SESSION_LEVEL.search(statement):
             self.session_level = level
         elif self._connection.vendor == "mysql":
             # It counts for the next transaction, which may be a single statement by then.
             transaction.level = _UNKNOWN
         else:
             transaction.level = level
+
+    def _set_on_postgresql(
+        self, statement: str, level: str, transaction: Transaction | None
+    ) -> None:
+        if _TAKES_BACK.match(statement):
+            # What the server has as its default now is asked for when it matters.
+            self.session_level = self._default_level = None
+        elif _POSTGRESQL_DEFAULT.search(statement):
+            # Of the next transaction: a local one is over by then.
+            if not _LOCAL.match(statement):
+                self.session_level = level
+        elif transaction is not None:
+            transaction.level = level
+        # Outside a transaction the server warns, and does nothing.
 
     def level(self, transaction: Transaction) -> str:
         """Return the level of a transaction that is open or about to be."""

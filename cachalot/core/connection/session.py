@@ -96,6 +96,9 @@ class Session:
     def apply(self, statement: str, params: Any, vendor: str, *, is_transaction: bool) -> None:
         """Take in a statement of kind SESSION, given as it was sent."""
         self._set(settings_in(statement, params, vendor), vendor, is_transaction)
+        if (_UNKNOWN, False) in self.values and statement.lstrip()[:7].upper() == "DISCARD":
+            # Temporary tables are gone, and what was read of them is of tables that they hid.
+            self.make_unique()
 
     def apply_other(self, sql: str, params: Any, vendor: str, *, is_transaction: bool) -> None:
         """Take in a statement of another kind that ``changes_session``."""

@@ -131,7 +131,7 @@ class State:
         if self._connection.vendor == "mysql" and self.is_in_transaction() and self.has_snapshot():
             # The statement counts for the next transaction.
             seen = self.visibility()
-        self._isolation.set(statement, self.transaction)
+        self._isolation.set(statement, self.transaction, is_transaction=self.is_in_transaction())
         self.transaction.visibility = seen
 
     def visibility(self) -> Visibility:

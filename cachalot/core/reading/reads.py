@@ -13,6 +13,7 @@ from django.db.models.sql.constants import MULTI, SINGLE
 
 from cachalot.core import events
 from cachalot.core.cache.entries import Hit
+from cachalot.core.connection.guards import refuse_what_is_forbidden
 from cachalot.core.connection.running import executing
 from cachalot.core.connection.state import state_of, why_not_used
 from cachalot.core.interruptions import is_interruption
@@ -54,6 +55,7 @@ def read(
     if connection.connection is None:
         # Connecting sets what belongs to the key: by init commands and connection_created.
         connection.ensure_connection()
+    refuse_what_is_forbidden(connection)
     began = perf_counter() if events.listeners else 0.0
     try:
         query = compile_query(compiler)

@@ -97,7 +97,7 @@ _CONFIG_ARGUMENTS = re.compile(
 _SAVEPOINT = re.compile(
     r"(?P<verb>SAVEPOINT|RELEASE(?:\s+SAVEPOINT)?"
     r"|ROLLBACK(?:\s+WORK|\s+TRANSACTION)?\s+TO(?:\s+SAVEPOINT)?)\s+"
-    r'(?P<name>[\w$]+|"(?:[^"]|"")+")',
+    r'(?P<name>[\w$]+|"(?:[^"]|"")+"|`(?:[^`]|``)+`|\[[^\]]+\])',
     re.IGNORECASE,
 )
 
@@ -243,13 +243,18 @@ def config_calls_in(sql: str, params: Any) -> list[Setting] | None:
 def savepoint_in(sql: str, vendor: str) -> tuple[str, str] | None:
     """Return the verb of a statement on a savepoint ("SAVEPOINT", "RELEASE", "ROLLBACK"), its name.
 
-    Return None for any other statement.
+    Names are equal where the database takes them for equal: to PostgreSQL "A" is not a. Return None
+    for any other statement.
     """
     match = _SAVEPOINT.fullmatch(without_comments(sql, vendor).strip().rstrip(";").strip())
     if match is None:
         return None
     name = match["name"]
-    return match["verb"].split()[0].upper(), name if name.startswith('"') else f'"{name.lower()}"'
+    if vendor != "postgresql":
+        name = (name if name[0] not in '"`[' else name[1:-1]).lower()
+    elif not name.startswith('"'):
+        name = f'"{name.lower()}"'
+    return match["verb"].split()[0].upper(), name
 
 
 def _name(text: str) -> str:

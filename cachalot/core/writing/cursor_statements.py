@@ -87,7 +87,11 @@ def _account(
     text: str,
     run: Callable[[], T],
 ) -> T:
-    if statement.kind in _CALLS and cachalot_settings.CACHALOT_INVALIDATE_RAW:
+    calls = statement.kind in _CALLS or (
+        # MySQL's SET @x = f(); nowhere else does SET take an expression.
+        statement.kind is Kind.SESSION and connection.vendor == "mysql" and "(" in text
+    )
+    if calls and cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run_calling(
             connection,
             text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cachalot.core.connection.state import State
 from cachalot.core.sql.settings import settings_in
 from cachalot.core.sql.statements import Kind, Statement
+
+_TAKES_BACK_ALL = re.compile(r"\s*(?:RESET|DISCARD)\s+ALL\b", re.IGNORECASE)
 
 
 def sets_config(connection: BaseDatabaseWrapper, sql: object) -> bool:
@@ -55,7 +58,7 @@ def _set_session(
     if is_in_transaction:
         state.overlay()  # remembers what a rollback brings back
     session = state.session
-    if "isolation" in text.lower():
+    if "isolation" in text.lower() or _TAKES_BACK_ALL.match(text):
         state.set_isolation(text)
     if statement.kind is not Kind.SESSION:
         session.apply_other(text, params, connection.vendor, is_transaction=is_in_transaction)

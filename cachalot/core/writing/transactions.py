@@ -19,6 +19,7 @@ from cachalot.core.connection.state import State, is_tracked, state_of
 from cachalot.core.outcomes import Unstorable
 from cachalot.core.reading.results import publish
 from cachalot.core.schema.catalogue import remembered_catalogue_of
+from cachalot.core.sql.settings import savepoint_in
 from cachalot.core.sql.statements import Statement
 from cachalot.core.writing.writes import (
     announce,
@@ -175,22 +176,10 @@ def control(
     connection: BaseDatabaseWrapper, state: State, statement: Statement, run: Callable[[], T]
 ) -> T:
     """Run a statement that begins or ends a transaction, or concerns a savepoint."""
-    words = statement.parts[0].replace('"', "").replace("`", "").split()
+    words = statement.parts[0].split()
     leading, rest = words[0].upper(), [word.upper() for word in words[1:]]
-    name = words[-1].lower()
-    if leading == "SAVEPOINT":
-        return _set_savepoint(connection, state, name, run)
-    if leading == "RELEASE":
-        if name == state.transaction.outermost_savepoint:
-            return commit(connection, run)
-        result = run()
-        if state.transaction.overlay is not None:
-            state.transaction.overlay.release(name)
-        return result
-    if "TO" in rest:
-        result = run()
-        _roll_back_to(connection, state, name)
-        return result
+    if (savepoint := savepoint_in(statement.parts[0], connection.vendor)) is not None:
+        return _control_savepoint(connection, state, *savepoint, run)
     if leading in {"BEGIN", "START"}:
         result = run()
         state.transaction.is_raw |= not state.is_in_transaction()
@@ -202,6 +191,21 @@ def control(
     result = ends(connection, run)
     if "CHAIN" in rest and "NO" not in rest:
         state.transaction.is_raw = not state.is_in_transaction()
+    return result
+
+
+def _control_savepoint(
+    connection: BaseDatabaseWrapper, state: State, verb: str, name: str, run: Callable[[], T]
+) -> T:
+    if verb == "SAVEPOINT":
+        return _set_savepoint(connection, state, name, run)
+    if verb == "RELEASE" and name == state.transaction.outermost_savepoint:
+        return commit(connection, run)
+    result = run()
+    if verb == "ROLLBACK":
+        _roll_back_to(connection, state, name)
+    elif state.transaction.overlay is not None:
+        state.transaction.overlay.release(name)
     return result
 
 
