@@ -45,6 +45,19 @@ def test_nothing_set_is_no_fingerprint() -> None:
         assert after("SELECT 1", "SELECT * FROM t", "DELETE FROM t", vendor=vendor) == b""
 
 
+def test_tables_that_are_discarded_were_the_sessions_own() -> None:
+    session = Session()
+    session.apply("DISCARD ALL", None, "postgresql", is_transaction=False)
+    shared = session.fingerprint()
+    assert shared == after("DISCARD ALL")
+    session.make_unique()
+    before = session.fingerprint()
+    for statement in ("DISCARD TEMP", "DISCARD ALL"):
+        session.apply(statement, None, "postgresql", is_transaction=False)
+        assert session.fingerprint() not in {before, shared}
+        before = session.fingerprint()
+
+
 # Each line is a state of its own.
 POSTGRESQL = [
     (),

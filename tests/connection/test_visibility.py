@@ -113,6 +113,39 @@ class PostgreSQLIsolationTests(CacheTestCase):
                 with transaction.atomic():
                     self.assertIs(visibility(), Visibility.NEWEST)
 
+    def test_a_level_set_outside_a_transaction_is_none(self) -> None:
+        for statement in (
+            "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "SET transaction_isolation = 'serializable'",
+            "SET LOCAL default_transaction_isolation = 'serializable'",
+        ):
+            with self.subTest(statement), connection.cursor() as cursor:
+                cursor.execute(statement)
+                with transaction.atomic():
+                    self.assertIs(scope(), Scope.SHARED)
+
+    def test_a_level_of_one_transaction_is_over_with_it(self) -> None:
+        for statement in (
+            "SET transaction_isolation = 'serializable'",
+            "SET SESSION transaction_isolation = 'serializable'",
+        ):
+            with self.subTest(statement), connection.cursor() as cursor:
+                with transaction.atomic():
+                    cursor.execute(statement)
+                    self.assertIs(scope(), Scope.OVERLAY)
+                with transaction.atomic():
+                    self.assertIs(scope(), Scope.SHARED)
+
+    def test_a_level_that_is_taken_back(self) -> None:
+        for statement in ("RESET ALL", "DISCARD ALL", "RESET default_transaction_isolation"):
+            with self.subTest(statement), connection.cursor() as cursor:
+                cursor.execute("SET default_transaction_isolation = 'serializable'")
+                with transaction.atomic():
+                    self.assertIs(scope(), Scope.OVERLAY)
+                cursor.execute(statement)
+                with transaction.atomic():
+                    self.assertIs(scope(), Scope.SHARED)
+
     def test_a_level_that_the_server_sets(self) -> None:
         name = connection.settings_dict["NAME"]
         with connection.cursor() as cursor:

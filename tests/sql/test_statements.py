@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cachalot.core.sql.names import canonical
+from cachalot.core.sql.settings import savepoint_in
 from cachalot.core.sql.statements import Kind, classify
 from cachalot.core.sql.text import names_after_keywords, without_comments
 
@@ -470,6 +471,25 @@ def test_names_after_keywords(sql: str, names: set[str]) -> None:
 )
 def test_a_table_has_one_name(name: str) -> None:
     assert canonical(name) == "app_book"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "one", "other", "are_one"),
+    for_each_vendor(
+        (ALL, "a", "A", True),
+        (ALL, "a", '"a"', True),
+        (POSTGRESQL, '"A"', "a", False),
+        (POSTGRESQL, '"A"', "A", False),
+        (POSTGRESQL, '"a b"', '"a"', False),
+        (SQLITE, '"A"', "[a]", True),
+        (SQLITE, "'A'", "a", True),
+        (MYSQL, "`A`", "a", True),
+    ),
+)
+def test_names_of_savepoints(vendor: str, one: str, other: str, are_one: bool) -> None:
+    found = [savepoint_in(f"SAVEPOINT {one}", vendor), savepoint_in(f"savepoint {other};", vendor)]
+    assert None not in found
+    assert (found[0] == found[1]) is are_one
 
 
 def test_only_comments_are_taken_out() -> None:

@@ -95,6 +95,11 @@ CALLS = [
                 " change_authors('new') AS author_name FROM library_shelf"],
         after=["DROP VIEW library_summary", "DROP FUNCTION change_authors"]),
 ]  # fmt: skip
+if IS_MYSQL:
+    CALLS += [
+        Row("SET @x = change_authors('new')", [Author], keeps_session=False, **FUNCTION),
+        Row("SET @x = (SELECT change_authors('new'))", [Author], keeps_session=False, **FUNCTION),
+    ]
 
 
 def fetch(cursor: Any) -> None:

@@ -378,6 +378,21 @@ class TransactionTests(CacheTestCase):
         self.assertEqual(in_thread(names), ["A", "B"])
         self.assertEqual(names(), ["A", "B"])
 
+    def test_savepoints_whose_names_differ_by_case(self) -> None:
+        """Quoted they are two on PostgreSQL, and one elsewhere."""
+        if connection.vendor == "mysql":
+            self.skipTest("A quoted name is a string there.")
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute('SAVEPOINT "A"')
+            Author.objects.create(name="B")
+            cursor.execute('SAVEPOINT "a"')
+            Author.objects.create(name="C")
+            self.assertCached(names)
+            cursor.execute('ROLLBACK TO SAVEPOINT "A"')
+            expected = ["A"] if connection.vendor == "postgresql" else ["A", "B"]
+            self.assertEqual(names(), expected)
+        self.assertEqual(names(), expected)
+
     def test_raw_savepoints(self) -> None:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SAVEPOINT mine")

@@ -97,7 +97,7 @@ _CONFIG_ARGUMENTS = re.compile(
 _SAVEPOINT = re.compile(
     r"(?P<verb>SAVEPOINT|RELEASE(?:\s+SAVEPOINT)?"
     r"|ROLLBACK(?:\s+WORK|\s+TRANSACTION)?\s+TO(?:\s+SAVEPOINT)?)\s+"
-    r'(?P<name>[\w$]+|"(?:[^"]|"")+"|`(?:[^`]|``)+`|\[[^\]]+\])',
+    r'(?P<name>[\w$]+|"(?:[^"]|"")+"|`(?:[^`]|``)+`|\[[^\]]+\]|\'[^\']*\')',
     re.IGNORECASE,
 )
 
@@ -251,7 +251,7 @@ def savepoint_in(sql: str, vendor: str) -> tuple[str, str] | None:
         return None
     name = match["name"]
     if vendor != "postgresql":
-        name = (name if name[0] not in '"`[' else name[1:-1]).lower()
+        name = (name if name[0] not in "\"'`[" else name[1:-1]).lower()
     elif not name.startswith('"'):
         name = f'"{name.lower()}"'
     return match["verb"].split()[0].upper(), name
