@@ -20,7 +20,7 @@ from cachalot.core.schema.tables import known_tables
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.core.sql.names import canonical
 from cachalot.core.statistics import get_stats
-from cachalot.core.writing import writes
+from cachalot.core.writing import invalidation, writes
 from cachalot.explanation import Explanation, explain
 from cachalot.settings import cachalot_settings
 from cachalot.switches import cachalot_disabled, cachalot_enabled
@@ -60,7 +60,7 @@ def invalidate(
     cache_aliases = _cache_aliases(cache_alias)
     uses_shared = cachalot_settings.CACHALOT_CACHE in cache_aliases
     for alias, concerned in _tables_by_database(tables, db_alias).items():
-        writes.invalidate_shared(alias, concerned, cache_aliases)
+        invalidation.invalidate_shared(alias, concerned, cache_aliases)
         waits = False
         for sibling in aliases_of_database(alias) if uses_shared else ():
             state = state_of(connections[sibling])
@@ -69,7 +69,7 @@ def invalidate(
                 state.overlay().touch(concerned)
                 waits = True
         if not waits:
-            writes.announce(alias, concerned)
+            invalidation.announce(alias, concerned)
 
 
 def get_last_invalidation(

@@ -30,7 +30,7 @@ from cachalot.core.reading import reads
 from cachalot.core.reading.compiled import current
 from cachalot.core.sql.names import canonical
 from cachalot.core.writing import cursor_statements as raw
-from cachalot.core.writing import transactions, writes
+from cachalot.core.writing import invalidation, transactions, writes
 
 _WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
 
@@ -160,7 +160,7 @@ def _accounted_bulk(original: Callable[..., Any]) -> Callable[..., Any]:
 def _accounted_iteration(original: Callable[..., Any]) -> Callable[..., Any]:
     def __iter__(self: CursorWrapper) -> Iterator[Any]:
         yield from original(self)
-        writes.finish(self.db)
+        invalidation.finish(self.db)
 
     return __iter__
 

@@ -104,7 +104,10 @@ class SQLiteTests(EffectTestCase):
         cursor.execute(self.RETURNING)
         self.others()
         connection.close()
-        self.assertEqual(self.others(), names())
+        self.others()
+        del cursor
+        self.assertEqual(self.others(), ["B", "B"])
+        self.assertEqual(names(), ["B", "B"])
 
     def test_a_block_that_the_database_rolls_back(self) -> None:
         """What follows in it is in autocommit mode."""

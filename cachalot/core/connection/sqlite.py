@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.connection.cursor import driver_cursor
@@ -27,14 +26,15 @@ def take_read_lock(connection: BaseDatabaseWrapper) -> None:
 
 def has_open_statement(connection: BaseDatabaseWrapper) -> bool:
     """Whether a statement has rows left to fetch."""
-    driver_connection: Any = connection.connection
+    wrapper: Any = connection
+    # Not wrapped: Django's wrapper makes a cycle of the error and the frames that it came through,
+    # which would keep the program's own cursor from being freed, and its statement open.
     try:
-        with connection.wrap_database_errors:
-            # sqlite3 has no question for it, but a collation cannot be replaced meanwhile
-            # (sqlite3_create_collation: SQLITE_BUSY).
-            driver_connection.create_collation("cachalot_probe", _compare)
-            driver_connection.create_collation("cachalot_probe", None)
-    except OperationalError:
+        # sqlite3 has no question for it, but a collation cannot be replaced meanwhile
+        # (sqlite3_create_collation: SQLITE_BUSY).
+        wrapper.connection.create_collation("cachalot_probe", _compare)
+        wrapper.connection.create_collation("cachalot_probe", None)
+    except wrapper.Database.OperationalError:
         return True
     return False
 

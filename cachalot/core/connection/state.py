@@ -43,6 +43,8 @@ class State:
         self.origin: tuple[object, bytes] | None = None
         #: SQLite's cursors that may have rows left to fetch.
         self.open_cursors: weakref.WeakSet[Any] = weakref.WeakSet()
+        #: Changes that were sent and are not final yet: what is to be done once they are.
+        self.unfinished: list[Unfinished] = []
         self.reset()
 
     def reset(self) -> None:
@@ -55,8 +57,10 @@ class State:
         self.unannounced: frozenset[str] | None = None
         #: Whether nobody can tell if a transaction is open.
         self.is_lost = False
-        #: Changes that were sent and are not final yet: what is to be done once they are.
-        self.unfinished: list[Unfinished] = []
+        # The server may be at work on them still, for a connection that was lost.
+        for change in self.unfinished:
+            change.abandon()
+        self.unfinished = []
         self._isolation = Isolation(self._connection)
         self.session.clear()
         self.changes += 1

@@ -16,15 +16,9 @@ from cachalot.core.sql.names import canonical
 from cachalot.core.sql.statements import Kind, Statement, classify
 from cachalot.core.writing import transactions
 from cachalot.core.writing.function_calls import calling, run_calling
+from cachalot.core.writing.invalidation import finish, invalidate_around
 from cachalot.core.writing.session_changes import sets_config, setting_session
-from cachalot.core.writing.writes import (
-    all_tables,
-    finish,
-    forget_schema,
-    invalidate_around,
-    write,
-    writing,
-)
+from cachalot.core.writing.writes import all_tables, forget_schema, write, writing
 from cachalot.settings import cachalot_settings
 
 T = TypeVar("T")

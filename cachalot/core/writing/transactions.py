@@ -21,13 +21,13 @@ from cachalot.core.reading.results import publish
 from cachalot.core.schema.catalogue import remembered_catalogue_of
 from cachalot.core.sql.settings import savepoint_in
 from cachalot.core.sql.statements import Statement
-from cachalot.core.writing.writes import (
+from cachalot.core.writing.invalidation import (
     announce,
-    forget_schema,
     invalidate_around,
     invalidate_shared,
     look_again,
 )
+from cachalot.core.writing.writes import forget_schema
 
 logger = logging.getLogger("cachalot")
 
@@ -121,8 +121,8 @@ def close(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     """Close the connection: the database rolls back what is open, but not what it is at work on."""
     state = state_of(connection)
     unfinished, state.unfinished = state.unfinished, []
-    # SQLite's rows that are left to fetch go with the connection.
-    is_at_work = bool(unfinished) and driver.is_at_work(connection)
+    # SQLite goes on as long as somebody has the cursor.
+    is_at_work = bool(unfinished) and state.is_at_work()
     try:
         return rollback(connection, run)
     finally:

@@ -1,4 +1,4 @@
-"""How a change invalidates: before it shows and after, whatever comes of it."""
+"""Statements that write, and what they invalidate."""
 
 from __future__ import annotations
 
@@ -9,179 +9,19 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
-from django.db import InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cachalot.core import events
-from cachalot.core.cache.door import guard_of
-from cachalot.core.cache.recent import recent_versions
 from cachalot.core.connection.databases import alias_reached_by, aliases_changing_with
-from cachalot.core.connection.driver import is_at_work
 from cachalot.core.connection.running import executing, frame_of_body
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.schema import catalogue
-from cachalot.core.schema.tables import changed_with, display_name, known_tables
-from cachalot.core.schema.version_keys import keys_to_renew, version_keys
-from cachalot.settings import cachalot_settings
-from cachalot.signals import post_invalidation
+from cachalot.core.schema.tables import changed_with, known_tables
+from cachalot.core.writing.invalidation import Invalidation, announce, look_again
 
 logger = logging.getLogger("cachalot")
 
 T = TypeVar("T")
-
-
-def announce(db_alias: str, tables: Iterable[str]) -> None:
-    """Send ``post_invalidation`` for each table and each alias through which it may show."""
-    if events.listeners and (announced := frozenset(tables) - {catalogue.SCHEMA}):
-        names = tuple(sorted(map(display_name, announced)))
-        events.tell(events.Invalidation(db_alias, names))
-    for alias in aliases_changing_with(db_alias):
-        for table in sorted(frozenset(tables) - {catalogue.SCHEMA}):
-            results = post_invalidation.send_robust(display_name(table), db_alias=alias)
-            for receiver, result in results:
-                if isinstance(result, Exception):
-                    if is_interruption(result):
-                        raise result
-                    logger.error(
-                        "The receiver %r of post_invalidation failed for %r.",
-                        receiver,
-                        table,
-                        exc_info=result,
-                    )
-
-
-class Invalidation:
-    """Keeps tables pending while a change of them becomes visible; then renews their versions.
-
-    Call ``begin()``, what makes the change visible, and ``end()``, all in one ``try``; whatever it
-    raises goes to ``fail()``, for nobody knows how far it came. ``fetches`` tells that the change
-    may be made only while its rows are fetched; ``announce`` is called if it is final only later.
-    """
-
-    def __init__(
-        self,
-        connection: BaseDatabaseWrapper,
-        tables: frozenset[str],
-        *,
-        fetches: bool = False,
-        announce: Callable[[], None] | None = None,
-    ) -> None:
-        self._connection = connection
-        self._fetches = fetches
-        self._announce = announce
-        self._keys = keys_to_renew(alias_reached_by(connection), tables) if tables else {}
-        self._guard = guard_of()
-
-    def begin(self) -> None:
-        """Mark the tables pending. Raise ``OperationalError`` if the change is not to be made."""
-        if not self._keys:
-            return
-        try:
-            self._guard.mark_pending(self._keys)
-        except Exception as error:
-            if is_interruption(error):
-                raise
-            # A database error, so that Django rolls back what it was about to commit.
-            raise OperationalError(
-                f"Nothing was written, because the cache {self._guard.cache_alias!r} failed "
-                f"({error!r}) and CACHALOT_CACHE_ERRORS is 'raise'."
-            ) from error
-
-    def end(self) -> bool:
-        """Renew the versions if the change is visible, and return whether it is.
-
-        Otherwise the tables stay pending, and ``finish()`` or ``abandon()`` is called later.
-        """
-        if not self._keys:
-            return True
-        if self._fetches or self._connection.vendor != "sqlite":
-            state = state_of(self._connection)
-            if state.is_at_work():
-                state.unfinished.append(self)
-                return False
-        self._guard.renew(self._keys)
-        return True
-
-    def finish(self) -> None:
-        """Renew the versions: what was under way is final."""
-        self._guard.renew(self._keys)
-        if self._announce is not None:
-            self._announce()
-
-    def abandon(self) -> None:
-        """Leave the tables pending: nobody will know when the server is done.
-
-        The mark's own end is the first moment at which nothing older can be seen.
-        """
-        self._guard.mark_pending_again(self._keys)
-
-    def fail(self, error: BaseException) -> None:
-        """Account for a change of which nobody knows whether it was made."""
-        if not self._keys:
-            return
-        try:
-            if is_at_work(self._connection):
-                # Drivers do not cancel what an exception of the program leaves waiting.
-                state_of(self._connection).unfinished.append(self)
-                self.abandon()
-            elif isinstance(error, (InterfaceError, OperationalError)) and _is_lost(
-                self._connection
-            ):
-                self.abandon()
-            else:
-                self._guard.renew(self._keys)
-        except BaseException:
-            self._guard.owe(self._keys)
-            raise
-
-
-def invalidate_around(
-    connection: BaseDatabaseWrapper, tables: frozenset[str], run: Callable[[], T]
-) -> T:
-    """Run what makes a change of ``tables`` visible, and invalidate them before and after."""
-    invalidation = Invalidation(connection, tables)
-    try:
-        invalidation.begin()
-        result = run()
-        invalidation.end()
-    except BaseException as error:
-        invalidation.fail(error)
-        raise
-    return result
-
-
-def look_again(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> None:
-    """Have the next read ask for the versions of ``tables``: ``CACHALOT_MAX_STALENESS`` ends here.
-
-    Where the database refused a write, or took it back, it may know of rows that this process has
-    not yet seen. ``get_or_create()`` looks for them.
-    """
-    if cachalot_settings.CACHALOT_MAX_STALENESS:
-        recent_versions.forget(version_keys(alias_reached_by(connection), tables))
-
-
-def finish(connection: BaseDatabaseWrapper) -> None:
-    """Account for changes whose effect has become final since they were made."""
-    state = state_of(connection)
-    if not state.unfinished or state.is_at_work():
-        return
-    state.changes += 1
-    while state.unfinished:
-        state.unfinished[-1].finish()
-        state.unfinished.pop()
-
-
-def _is_lost(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the connection broke, so that nobody knows what became of its last statement."""
-    if connection.connection is None:
-        return True
-    try:
-        return not connection.is_usable()
-    except Exception as error:
-        if is_interruption(error):
-            raise
-        return True
 
 
 class _Write:
@@ -213,7 +53,7 @@ class _Write:
             connection,
             at_once,
             fetches=fetches and self._is_alone,
-            announce=self._announce if self._is_alone else None,
+            announces=self._is_alone,
         )
 
     def begin(self, frame: FrameType | None) -> None:
@@ -241,11 +81,8 @@ class _Write:
 
     def announce(self) -> None:
         """Send the signals that need to wait for nothing more."""
-        if self._is_alone and self._is_final:
-            self._announce()
-
-    def _announce(self) -> None:
-        announce(alias_reached_by(self._connection), self._at_once)
+        if self._is_alone and self._is_final and self._at_once:
+            announce(alias_reached_by(self._connection), self._at_once)
 
 
 def write(
@@ -348,13 +185,3 @@ def all_tables(connection: BaseDatabaseWrapper) -> frozenset[str]:
         # what the caller asked for. The statement to come will say so itself.
         logger.debug("The catalogue of %r could not be read: %r", connection.alias, error)
         return tables
-
-
-def invalidate_shared(
-    db_alias: str, tables: frozenset[str], cache_aliases: Iterable[str] | None = None
-) -> None:
-    """Renew the versions of ``tables`` in the given caches, by default the one in use."""
-    if not tables:
-        return
-    for cache_alias in cache_aliases or (cachalot_settings.CACHALOT_CACHE,):
-        guard_of(cache_alias).renew(keys_to_renew(db_alias, tables))
