@@ -122,7 +122,7 @@ class PostgreSQLIsolationTests(CacheTestCase):
             with self.subTest(statement), connection.cursor() as cursor:
                 cursor.execute(statement)
                 with transaction.atomic():
-                    self.assertIs(scope(), Scope.SHARED)
+                    self.assertIs(visibility(), Visibility.NEWEST)
 
     def test_a_level_of_one_transaction_is_over_with_it(self) -> None:
         for statement in (
@@ -132,19 +132,19 @@ class PostgreSQLIsolationTests(CacheTestCase):
             with self.subTest(statement), connection.cursor() as cursor:
                 with transaction.atomic():
                     cursor.execute(statement)
-                    self.assertIs(scope(), Scope.OVERLAY)
+                    self.assertIs(visibility(), Visibility.OWN_READS_ONLY)
                 with transaction.atomic():
-                    self.assertIs(scope(), Scope.SHARED)
+                    self.assertIs(visibility(), Visibility.NEWEST)
 
     def test_a_level_that_is_taken_back(self) -> None:
         for statement in ("RESET ALL", "DISCARD ALL", "RESET default_transaction_isolation"):
             with self.subTest(statement), connection.cursor() as cursor:
                 cursor.execute("SET default_transaction_isolation = 'serializable'")
                 with transaction.atomic():
-                    self.assertIs(scope(), Scope.OVERLAY)
+                    self.assertIs(visibility(), Visibility.OWN_READS_ONLY)
                 cursor.execute(statement)
                 with transaction.atomic():
-                    self.assertIs(scope(), Scope.SHARED)
+                    self.assertIs(visibility(), Visibility.NEWEST)
 
     def test_a_level_that_the_server_sets(self) -> None:
         name = connection.settings_dict["NAME"]
