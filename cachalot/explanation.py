@@ -120,7 +120,7 @@ def _why_not_here(connection: BaseDatabaseWrapper, timeout: float | None) -> str
         return f"the cache {alias!r} keeps nothing"
     if (spoilt := what_serializer_spoils(store.cache)) is not None:
         return f"the cache {alias!r} has a serializer that spoils what it is given ({spoilt})"
-    if (flaw := guard.why_nothing_is_kept()) is not None:
+    if (flaw := guard.flaws.why_nothing_is_kept()) is not None:
         return f"a query {flaw}, {alias!r}"
     if timeout is not None and timeout <= 0:
         return "the result may be kept for no time, by CACHALOT_TIMEOUT or CACHALOT_TIMEOUTS"

@@ -299,4 +299,4 @@ class ThroughTheCacheTests(GuardedTestCase):
 
 
 def guarded_debts() -> list[str]:
-    return list(guard_of("default")._owed)
+    return list(guard_of("default").debts.owed)

@@ -20,11 +20,11 @@ from django.test import override_settings
 
 from cachalot.api import get_last_invalidation, invalidate
 from cachalot.core.cache import door, stores
+from cachalot.core.cache.debts import start_daemon_timer
 from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.guard import (
     REST_SECONDS,
     Guard,
-    start_daemon_timer,
 )
 from cachalot.core.cache.store import Store
 from cachalot.core.locks import _locks as fork_safe_locks
@@ -223,7 +223,7 @@ class FailureTests(GuardedTestCase):
         self.assertIsNotNone(
             caches["default"].get(get_table_cache_key("default", "library_author"))
         )
-        self.assertEqual(list(guard_of("default")._owed), [])
+        self.assertEqual(list(guard_of("default").debts.owed), [])
 
     def test_the_timer_is_a_daemon(self) -> None:
         called = threading.Event()
@@ -355,7 +355,7 @@ class FailureTests(GuardedTestCase):
 
         with mock.patch.object(Store, "renew", owe_again):
             guard.readable_store()
-        self.assertEqual(list(guard._owed), ["k"])
+        self.assertEqual(list(guard.debts.owed), ["k"])
 
     @override_settings(
         CACHES={
@@ -414,7 +414,7 @@ class FailureTests(GuardedTestCase):
         child = os.fork()
         if not child:
             guard.owe({"l": None})
-            os._exit(0 if len(self.timers) == 2 and len(guard._owed) == 2 else 1)
+            os._exit(0 if len(self.timers) == 2 and len(guard.debts.owed) == 2 else 1)
         self.assertEqual(os.waitpid(child, 0)[1], 0)
 
     @pytest.mark.skipif("not hasattr(os, 'fork')")

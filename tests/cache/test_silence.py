@@ -13,7 +13,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.test import override_settings
 
 from cachalot.api import explain
-from cachalot.core.cache.guard import MANY_REFUSALS
+from cachalot.core.cache.flaws import MANY_REFUSALS
 from tests.cache.faults import GuardedTestCase, names
 from tests.library.models import Author
 

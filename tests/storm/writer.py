@@ -105,7 +105,7 @@ def write(plan: Plan, board: Board, writer: int, life: int) -> None:
             # "database is locked", which SQLite says where others wait.
             board.refused[writer] += 1
             value = 0
-        is_owed = version_key in guard._owed
+        is_owed = version_key in guard.debts.owed
         board.is_owing[writer] = is_owed
         board.is_writing[writer] = 0
         board.log("written", is_owed=is_owed, **facts)

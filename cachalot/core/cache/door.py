@@ -41,10 +41,10 @@ class cache_in_use:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, MissingVersions):
-            self._guard.flaw = error.reason
-            self._guard.tell(error.reason)
+            self._guard.flaws.latest = error.reason
+            self._guard.flaws.tell(error.reason)
         elif error is None:
-            self._guard.flaw = None
+            self._guard.flaws.latest = None
         elif not isinstance(error, CacheUnavailable) and not is_interruption(error):
             self._guard.failed(error, self._keys)
             if not raises_failures():

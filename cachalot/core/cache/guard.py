@@ -7,16 +7,16 @@ they are renewed before this process reads the cache again.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.core.cache import InvalidCacheBackendError, caches
 
-from cachalot.core.cache.backends import what_serializer_spoils
+from cachalot.core.cache.debts import Debts, start_daemon_timer
+from cachalot.core.cache.flaws import MISSING, Flaws
 from cachalot.core.cache.keyspace import new_cache
-from cachalot.core.cache.store import PROBE_KEY, REFUSES, SPOILS, Store
+from cachalot.core.cache.store import PROBE_KEY, Store
 from cachalot.core.cache.stores import store_of
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.locks import fork_safe_lock
@@ -32,25 +32,8 @@ REST_SECONDS = 5.0
 #: cut or refused) makes no write pass by a cache that other processes may reach.
 SLOW_SECONDS = 0.1
 
-#: Results refused in a row after which no other is thought to be taken.
-MANY_REFUSALS = 10
-
 #: Seconds to the first attempt at settling what is owed; each later one takes twice as long.
 FIRST_RETRY_SECONDS = 0.1
-
-
-#: What a query meets while ``CACHES`` does not have the cache, as it may at any time again.
-MISSING = "meets a cache that is not in CACHES"
-
-
-def start_daemon_timer(seconds: float, function: Callable[[], None]) -> None:
-    """Call ``function`` in another thread after ``seconds``, unless the process ends before.
-
-    Raise ``RuntimeError`` where no thread can be started: at a limit, or as the process ends.
-    """
-    timer = threading.Timer(seconds, function)
-    timer.daemon = True
-    timer.start()
 
 
 class Guard:
@@ -73,17 +56,10 @@ class Guard:
         self._has_timer = False
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._lock = fork_safe_lock()
-        # By version key: the number of the debt, since a key may be owed anew while it is being
-        # renewed, and the seconds for which it stays pending.
-        self._owed: dict[str, tuple[int, int | None]] = {}
-        self._debts = 0
+        self.debts = Debts()
+        self.flaws = Flaws(cache_alias)
         # Keys asked for in vain: one of them may hold what the cache itself cannot decode.
         self._suspects: set[str] = set()
-        #: Why no version was to be had though the cache answers, as the last query found, or None.
-        self.flaw: str | None = None
-        self._flaws_told: set[str] = set()
-        #: How many results the cache has refused since it took one.
-        self.refusals = 0
         self._rests_until: float | None = None
         self._writes_rest_until: float | None = None
         # Django's settings of caches that the cache failed under.
@@ -98,7 +74,7 @@ class Guard:
         try:
             return store_of(self.cache_alias)
         except InvalidCacheBackendError:
-            self.tell(MISSING)
+            self.flaws.tell(MISSING)
             return None
 
     def readable_store(self) -> Store:
@@ -107,7 +83,7 @@ class Guard:
         Raise ``CacheUnavailable`` if the cache rests or cannot be used at all, and what the cache
         raises under ``CACHALOT_CACHE_ERRORS = "raise"``, which never rests.
         """
-        is_quiet = self._rests_until is None and not self._owed
+        is_quiet = self._rests_until is None and not self.debts.owed
         if not is_quiet and not raises_failures() and self._is_resting():
             raise CacheUnavailable
         try:
@@ -115,7 +91,7 @@ class Guard:
             if store is not None and not is_quiet:
                 self._settle(store)
         except InvalidCacheBackendError as error:
-            self.tell(MISSING)
+            self.flaws.tell(MISSING)
             raise CacheUnavailable(MISSING) from error
         except Exception as error:
             if is_interruption(error):
@@ -127,29 +103,6 @@ class Guard:
         if store is None:
             raise CacheUnavailable(f"meets {self.cache_alias!r}, a cache that cannot be used")
         return store
-
-    def note_refusal(self) -> None:
-        """Note that the cache has not taken a result: too large a one, or every one."""
-        self.refusals += 1
-        store = self.store()
-        if store is not None and what_serializer_spoils(store.cache) is not None:
-            self.tell(SPOILS)
-        elif self.refusals >= MANY_REFUSALS:
-            self.tell(REFUSES)
-
-    def tell(self, flaw: str) -> None:
-        """Log, once a process, why the cache keeps nothing though it answers."""
-        if flaw not in self._flaws_told:
-            self._flaws_told.add(flaw)
-            logger.warning(
-                "Nothing is cached in %r: a query %s, and goes to the database.",
-                self.cache_alias,
-                flaw,
-            )
-
-    def why_nothing_is_kept(self) -> str | None:
-        """Return the flaw that the last queries have met, or None."""
-        return REFUSES if self.flaw is None and self.refusals >= MANY_REFUSALS else self.flaw
 
     def _is_resting(self) -> bool:
         return (
@@ -171,7 +124,7 @@ class Guard:
             store = store_of(self.cache_alias)
             if store is None:
                 return
-            if raises_failures() and self._owed:
+            if raises_failures() and self.debts.owed:
                 self._settle(store)
             try:
                 store.mark_pending(version_keys)
@@ -181,7 +134,7 @@ class Guard:
                     raise
                 store.mark_pending(version_keys)
         except InvalidCacheBackendError:
-            self.tell(MISSING)
+            self.flaws.tell(MISSING)
         except Exception as error:
             if is_interruption(error):
                 raise
@@ -212,8 +165,8 @@ class Guard:
             if store is not None:
                 write(store, version_keys)
         except InvalidCacheBackendError:
-            self.tell(MISSING)
-            self._remember(version_keys)
+            self.flaws.tell(MISSING)
+            self.debts.add(version_keys)
         except BaseException as error:
             self.owe(version_keys)
             if is_interruption(error):
@@ -222,17 +175,11 @@ class Guard:
 
     def owe(self, version_keys: Mapping[str, int | None]) -> None:
         """Remember versions that must be renewed before the cache is used again."""
-        self._remember(version_keys)
+        self.debts.add(version_keys)
         # Other processes go on reading, whether this one does or not.
         if not self._has_timer:
             self._retry_seconds = FIRST_RETRY_SECONDS
             self._retry_later()
-
-    def _remember(self, version_keys: Mapping[str, int | None]) -> None:
-        with self._lock:
-            self._debts += 1
-            for key, seconds in version_keys.items():
-                self._owed[key] = self._debts, seconds
 
     def _retry_later(self) -> None:
         self._has_timer = True
@@ -260,7 +207,7 @@ class Guard:
 
     def settle_before_exit(self) -> None:
         """Renew what is owed, or say how to repair it."""
-        if not self._owed or self.cache_alias not in caches.settings:
+        if not self.debts.owed or self.cache_alias not in caches.settings:
             return
         try:
             self._settle(Store(new_cache(self.cache_alias)))
@@ -268,7 +215,7 @@ class Guard:
             logger.error(
                 "%d table versions in the cache %r could not be renewed (%s: %s); run "
                 "manage.py invalidate_cachalot.",
-                len(self._owed),
+                len(self.debts.owed),
                 self.cache_alias,
                 type(error).__name__,
                 error,
@@ -289,33 +236,27 @@ class Guard:
         self._writes_rest_until = now + REST_SECONDS if now - began > SLOW_SECONDS else None
 
     def _settle(self, store: Store) -> None:
-        with self._lock:
-            owed = dict(self._owed)
-        if owed:
-            store.renew({key: seconds for key, (_, seconds) in owed.items()})
-        else:
+        renewed = self.debts.settle(store.renew)
+        if not renewed:
             store.cache.get(PROBE_KEY)
         suspects, self._suspects = self._suspects, set()
         if suspects:
             store.drop_undecodable(suspects)
         with self._lock:
-            for key, debt in owed.items():
-                if self._owed.get(key) == debt:
-                    del self._owed[key]
             has_rested, self._rests_until = self._rests_until is not None, None
             self._writes_rest_until = None
         if has_rested:
             logger.warning(
                 "The cache %r answers again; %d table versions were renewed.",
                 self.cache_alias,
-                len(owed),
+                renewed,
             )
 
     def _settle_later(self) -> None:
         """Settle in a thread of the timer, again and again until it succeeds."""
         began = self._time()
         try:
-            if self._owed:
+            if self.debts.owed:
                 cache = new_cache(self.cache_alias)
                 try:
                     self._settle(Store(cache))
@@ -323,13 +264,13 @@ class Guard:
                     cache.close()
         except InvalidCacheBackendError:
             # Whoever configures it again settles before the first read.
-            self.tell(MISSING)
+            self.flaws.tell(MISSING)
             self._has_timer = False
             return
         except Exception as error:
             self._write_failed(error, began)
         self._has_timer = False
-        if self._owed:
+        if self.debts.owed:
             self._retry_seconds = min(2 * self._retry_seconds, REST_SECONDS)
             self._retry_later()
 

@@ -72,7 +72,7 @@ def publish(entries: dict[str, tuple[tuple[str, ...], frozenset[str], Stored]]) 
         cache = guard_of().readable_store()
         for timeout, group in by_timeout.items():
             cache.put(group, timeout)
-        guard_of().refusals = 0
+        guard_of().flaws.refusals = 0
     except CacheUnavailable as error:
         raise Unstorable(error.reason) from error
     except Exception as error:
@@ -80,7 +80,9 @@ def publish(entries: dict[str, tuple[tuple[str, ...], frozenset[str], Stored]]) 
             raise
         # The cache may refuse one value, by its size for instance, and be well otherwise. If it
         # is not, the next read will notice.
-        guard_of().note_refusal()
+        guard = guard_of()
+        store = guard.store()
+        guard.flaws.note_refusal(None if store is None else store.cache)
         raise Unstorable(f"is refused by the cache: {error!r}") from error
     if never:
         raise Unstorable("may be kept for no time, by CACHALOT_TIMEOUT or CACHALOT_TIMEOUTS")
