@@ -15,7 +15,8 @@ from cachalot.core.cache.versions import clock
 from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.outcomes import CacheUnavailable
-from cachalot.core.schema.catalogue import SCHEMA
+from cachalot.core.schema import catalogue
+from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.tables import known_tables
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.core.sql.names import canonical
@@ -59,7 +60,10 @@ def invalidate(
     tables = _resolve(tables_or_models)
     cache_aliases = _cache_aliases(cache_alias)
     uses_shared = cachalot_settings.CACHALOT_CACHE in cache_aliases
-    for alias, concerned in _tables_by_database(tables, db_alias).items():
+    for alias, named in _tables_by_database(tables, db_alias).items():
+        # What the database changes along with them, as far as this process knows.
+        known = catalogue.remembered_catalogue_of(connections[alias])
+        concerned = known.changed_by(named, deletes=True)
         invalidation.invalidate_shared(alias, concerned, cache_aliases)
         waits = False
         for sibling in aliases_of_database(alias) if uses_shared else ():
@@ -182,10 +186,12 @@ def invalidate_migrated(sender: AppConfig, using: str, **kwargs: object) -> None
     Its automatic many-to-many tables are included.
     """
     connection = connections[using]
-    writes.forget_schema(connection)
     tables = frozenset(
         canonical(model._meta.db_table) for model in sender.get_models(include_auto_created=True)
     )
+    if "plan" in kwargs:  # a flush has none
+        catalogue.note_change(connection, None)
+        tables |= {SCHEMA}
     if tables and is_tracked(connection):
-        with writes.writing(connection, tables | {SCHEMA}):
+        with writes.writing(connection, tables):
             pass

@@ -14,10 +14,12 @@ from cachalot.core.connection.state import why_not_used
 from cachalot.core.outcomes import UncachableQuery
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
 from cachalot.core.reading.reads import key_of
-from cachalot.core.schema.catalogue import SCHEMA
-from cachalot.core.schema.tables import changed_with, display_name, known_tables, table_named
+from cachalot.core.schema.catalogue import remembered_catalogue_of
+from cachalot.core.schema.introspection import SCHEMA
+from cachalot.core.schema.tables import display_name, known_tables, table_named
 from cachalot.core.schema.timeouts import timeout_of
 from cachalot.core.switch import is_enabled
+from cachalot.core.writing.writes import changed_by
 from cachalot.settings import cachalot_settings
 
 
@@ -75,14 +77,13 @@ def explain(queryset: models.QuerySet[Any]) -> Explanation:
         )
     db_alias = queryset.db
     connection = connections[db_alias]
-    connection.ensure_connection()
     compiler = queryset.query.chain().get_compiler(using=db_alias)
     try:
         compiled = compile_query(compiler)
     except EmptyResultSet:
         reason = "it has no rows whatever the tables hold, and no query is run"
         return Explanation("", db_alias, (), None, False, reason, None, ())
-    tables = compiled.tables - {SCHEMA}
+    tables = compiled.tables
     timeout = timeout_of(compiled.tables)
     key, reason_of_key = _key_of(compiler, compiled)
     reason_or_none = _why_not_here(connection, timeout) or reason_of_key
@@ -94,7 +95,7 @@ def explain(queryset: models.QuerySet[Any]) -> Explanation:
         reason_or_none is None,
         reason_or_none,
         timeout,
-        _displayed(_tables_changing(tables)),
+        _displayed(_tables_changing(connection, tables)),
     )
 
 
@@ -127,13 +128,14 @@ def _why_not_here(connection: BaseDatabaseWrapper, timeout: float | None) -> str
     return None
 
 
-def _tables_changing(tables: frozenset[str]) -> frozenset[str]:
+def _tables_changing(connection: Any, tables: frozenset[str]) -> frozenset[str]:
     """Return the tables whose change, or the deletion of whose rows, invalidates ``tables``."""
-    candidates = {*known_tables(), *_tables_with_dependents()} - tables
+    known = remembered_catalogue_of(connection)
+    candidates = {*known_tables(), *_tables_with_dependents(), *known.changes, *known.cascades}
     return tables | {
         table
-        for table in candidates
-        if not changed_with(frozenset({table}), True).isdisjoint(tables)
+        for table in candidates - tables - {SCHEMA}
+        if not changed_by(connection, frozenset({table}), True).isdisjoint(tables)
     }
 
 

@@ -10,7 +10,6 @@ from django.db import connections
 from cachalot.core.outcomes import UncachableQuery
 from cachalot.core.reading.compiled import compile_query
 from cachalot.core.reading.keys import query_key
-from cachalot.core.schema.catalogue import SCHEMA
 from cachalot.core.schema.tables import display_name
 from cachalot.core.schema.version_keys import table_key
 
@@ -53,4 +52,4 @@ def _get_tables(db_alias: str, query: Any, compiler: Any = None) -> set[str]:
         return set()
     if compiled.refusal is not None:
         raise UncachableQuery(compiled.refusal)
-    return {display_name(table) for table in compiled.tables - {SCHEMA}}
+    return {display_name(table) for table in compiled.tables}

@@ -22,6 +22,7 @@ from cachalot.core.connection.visibility import Visibility
 from cachalot.core.events import Invalidation, Read
 from cachalot.core.outcomes import Outcome
 from cachalot.core.reading import results as storing
+from cachalot.core.schema import catalogue as schema_catalogue
 from tests.library.models import Author, Book
 from tests.support import CacheTestCase, count_queries
 
@@ -209,7 +210,7 @@ class RefusalTests(EventTestCase):
         catalogue = mock.Mock(untransactional=frozenset({"library_book"}))
         with (
             mock.patch.object(State, "visibility", return_value=Visibility.SNAPSHOT),
-            mock.patch("cachalot.core.reading.lookup.catalogue_of", return_value=catalogue),
+            mock.patch.object(schema_catalogue, "remembered_catalogue_of", return_value=catalogue),
             transaction.atomic(),
         ):
             self.assertTold(

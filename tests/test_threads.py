@@ -145,10 +145,10 @@ class ForgettingTests(CacheTestCase):
     def test_a_catalogue_that_was_being_read_when_the_schema_changed(self) -> None:
         catalogue.forget()
         read = catalogue._read
-        new = read(connection)
+        new = read(connection, False)
         old = replace(new, functions=frozenset({"gone"}))
 
-        def change_schema(connection: object) -> object:
+        def change_schema(connection: object, is_thorough: bool) -> object:
             mock.patch.stopall()
             # As another thread does that learns of the change.
             catalogue.forget()

@@ -25,9 +25,10 @@ from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
 from cachalot.core import querysets
 from cachalot.core.connection.databases import ask_server
-from cachalot.core.connection.state import state_of
+from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.reading import reads
 from cachalot.core.reading.compiled import current
+from cachalot.core.schema import catalogue
 from cachalot.core.sql.names import canonical
 from cachalot.core.writing import cursor_statements as raw
 from cachalot.core.writing import invalidation, transactions, writes
@@ -104,6 +105,8 @@ def _cached_or_written(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if isinstance(self, _WRITE_COMPILERS):
             # Deletes have no execute_sql() of their own, and updates call this one.
+            if self.connection.connection is None and writes.is_empty(self):
+                return original(self, result_type, chunked_fetch, chunk_size)
             return _write(self, lambda: original(self, result_type, chunked_fetch, chunk_size))
         return reads.read(self, original, result_type, chunked_fetch, chunk_size)
 
@@ -193,6 +196,8 @@ def _connected(original: Callable[..., Any]) -> Callable[..., Any]:
         result = original(self)
         state.take_over_session()
         ask_server(self)
+        if is_tracked(self):
+            state.settings = catalogue.settings_of(self)
         return result
 
     return connect

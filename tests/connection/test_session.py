@@ -20,7 +20,7 @@ def run(session: Session, statement: object, vendor: str, *, in_transaction: boo
     sql, params = statement if isinstance(statement, tuple) else (statement, None)
     if classify(sql, vendor).kind is Kind.SESSION:
         session.apply(sql, params, vendor, is_transaction=in_transaction)
-    elif classify(sql, vendor).changes_session:
+    elif classify(sql, vendor).changes_session or classify(sql, vendor).possible_setters:
         session.apply_other(sql, params, vendor, is_transaction=in_transaction)
 
 

@@ -45,21 +45,23 @@ class Store:
         self.cache = cache
 
     def read(
-        self, version_keys: Sequence[str], entry_key: str
-    ) -> tuple[tuple[str, ...] | None, Stored | None]:
-        """Return the nonces now valid and the result stored under them.
+        self, version_keys: Sequence[str], entry_key: str, other_key: str
+    ) -> tuple[tuple[str, ...] | None, Stored | None, Any]:
+        """Return the nonces now valid, the result stored under them, what lies under another key.
 
         The nonces stand in the order of ``version_keys``; they are None while a writer is at work
         on one of them: then nothing may be served or stored. The result is None if there is no
         entry of exactly these versions. A missing version is added, which makes any entry that
         may exist for it invalid.
         """
-        found = self.cache.get_many([*version_keys, entry_key])
-        entry = found.pop(entry_key, None)
+        found = self.cache.get_many([*version_keys, entry_key, other_key])
+        entry, other = found.pop(entry_key, None), found.get(other_key)
+        if other_key not in version_keys:
+            found.pop(other_key, None)
         nonces = self._nonces(version_keys, found)
         if nonces is None or entry is None:
-            return nonces, None
-        return nonces, stored_in(entry_key, entry, nonces)
+            return nonces, None, other
+        return nonces, stored_in(entry_key, entry, nonces), other
 
     def current(self, version_keys: Sequence[str]) -> tuple[str, ...] | None:
         """Return the nonces now valid, None while a writer is at work on one of them."""
@@ -71,6 +73,13 @@ class Store:
         if is_version(version):
             return None if version[1] is None else (version[1],)
         return self._nonces(version_keys, {} if version is None else {key: version})
+
+    def version(self, key: str) -> tuple[Any, bool]:
+        """Return what lies under a version's key, pending or not, and whether it was added now."""
+        version = self.cache.get(key)
+        if version is not None:
+            return version, False
+        return self._completed([key], {})[key], True
 
     def _nonces(self, version_keys: Sequence[str], found: dict[str, Any]) -> tuple[str, ...] | None:
         if len(found) < len(version_keys):
@@ -138,6 +147,13 @@ class Store:
     def entry(self, key: str, nonces: tuple[str, ...]) -> Stored | None:
         """Return the result stored under exactly these versions, in force or not."""
         return stored_in(key, self.cache.get(key), nonces)
+
+    def entry_and(
+        self, key: str, nonces: tuple[str, ...], other_key: str
+    ) -> tuple[Stored | None, Any]:
+        """Return what ``entry()`` does, and what lies under another key."""
+        found = self.cache.get_many([key, other_key])
+        return stored_in(key, found.get(key), nonces), found.get(other_key)
 
     def timestamps(self, version_keys: Sequence[str]) -> dict[str, float]:
         """Return the timestamp of each version; a missing one is added and counts from now.

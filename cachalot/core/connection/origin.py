@@ -57,6 +57,8 @@ def origin_of(connection: Any) -> bytes:
         connection.timezone_name,
         # A tenant who is nowhere but in the cache's KEY_FUNCTION.
         namespace_of(cachalot_settings.CACHALOT_CACHE),
+        # What ALTER DATABASE and ALTER ROLE had the session begin with.
+        state.settings,
         # What tells databases in memory apart.
         state.identity,
         os.getpid(),

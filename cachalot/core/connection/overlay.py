@@ -49,12 +49,19 @@ class Overlay:
         self.levels = [Level(None)]
         #: When each table was last written here: what ``get_last_invalidation()`` answers inside.
         self.touched_at: dict[str, float] = {}
+        #: The version of the schema that told what the first write changes; None for no write.
+        self.schema: object = None
         self._bytes = 0
 
     @property
     def dirty(self) -> frozenset[str]:
         """The tables that the transaction has written and not rolled back."""
         return frozenset(table for level in self.levels for table in level.versions)
+
+    def note_schema(self, version: object) -> None:
+        """Note the version of the schema that tells what is written, unless it has been noted."""
+        if self.schema is None:
+            self.schema = version
 
     def touch(self, tables: Iterable[str]) -> None:
         """Give ``tables`` new private versions: the transaction has written them."""

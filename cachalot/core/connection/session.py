@@ -15,6 +15,7 @@ from typing import Any
 from cachalot.core.sql.settings import (
     DEFAULT,
     PRAGMAS,
+    TEMPORARY,
     Setting,
     config_calls_in,
     savepoint_in,
@@ -140,6 +141,10 @@ class Session:
             self._fingerprint = None
 
     def _reset(self, name: str) -> None:
+        if name == TEMPORARY:
+            if (_UNKNOWN, False) in self.values:
+                self.make_unique()  # what they have hidden shows again
+            return
         names = [name]
         if name == "all":
             names = [key[0] for key in self.values if key[0] not in _NOT_IN_ALL]

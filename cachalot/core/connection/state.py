@@ -52,6 +52,8 @@ class State:
         #: Told from every other physical connection by this.
         self.identity = new_nonce()
         self.transaction = Transaction()
+        #: What ``ALTER DATABASE`` and ``ALTER ROLE`` had the session begin with.
+        self.settings: object = ()
         #: Tables that were committed and whose signal waits for ``Atomic`` to turn autocommit on;
         #: None where a signal need not wait.
         self.unannounced: frozenset[str] | None = None

@@ -12,14 +12,22 @@ from cachalot.core.connection.state import state_of
 from cachalot.core.connection.wrappers import may_change_statements
 from cachalot.core.reading.keys import SET_BY_QUERIES, digest_before_params
 from cachalot.core.schema import catalogue
-from cachalot.core.schema.introspection import Catalogue
-from cachalot.core.schema.tables import known_tables_in, managed_tables, why_uncachable
+from cachalot.core.schema.introspection import NONE, Catalogue
+from cachalot.core.schema.sqlite import volatile_functions
+from cachalot.core.schema.tables import known_tables_in, why_uncachable
 from cachalot.core.schema.timeouts import timeout_of
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.core.sql.clock_words import means_now
 from cachalot.core.sql.names import canonical
 from cachalot.core.sql.remembered import Remembered
-from cachalot.core.sql.text import count_selects, names_after_keywords, words_of
+from cachalot.core.sql.text import (
+    UNICODE_IDENTIFIER,
+    code_of,
+    count_selects,
+    names_after_keywords,
+    names_table_after_in,
+    words_of,
+)
 from cachalot.core.sql.volatility import Volatility, volatility_of
 from cachalot.settings import cachalot_settings, forget_on_change
 
@@ -60,22 +68,27 @@ current = _Current()
 
 
 class Analysis(NamedTuple):
-    """What the text of a query tells by itself. ``tables`` are canonical names."""
+    """What the text of a query tells by itself.
+
+    ``tables`` are canonical names. Where it ``has_raw_source``, any word may be one more.
+    """
 
     tables: frozenset[str]
     volatility: Volatility
+    has_raw_source: bool
 
 
 class Plan(NamedTuple):
     """What the text of a query means to a session of one database.
 
-    ``tables`` are canonical names, ``SCHEMA`` among them where views matter. ``refusal`` says why
-    no query of this text may be cached, or is None. ``timeout`` is in seconds, None is for ever.
-    ``digest`` is the key's, still without parameters.
+    ``tables`` are canonical names. ``bypass`` says why it cannot be told here and now what they
+    mean, ``refusal`` why no query of this text may be cached; both may be None. ``timeout`` is in
+    seconds, None is for ever. ``digest`` is the key's, still without parameters.
     """
 
     epoch: int
     tables: frozenset[str]
+    bypass: str | None
     version_keys: tuple[str, ...]
     refusal: str | None
     reads_clock_words: bool
@@ -101,12 +114,14 @@ class CompiledQuery(NamedTuple):
 _analyses: Remembered[tuple[str, str], Analysis] = Remembered()
 _plans: Remembered[tuple[bytes, str], Plan] = Remembered()
 
+_UNKNOWN_SCHEMA = "reads a schema of which not enough is known before the transaction is over"
+
 
 def compile_query(compiler: Any) -> CompiledQuery:
     """Compile the query and tell its tables, those its views read included.
 
-    Raise what ``compiler.as_sql()`` raises (``EmptyResultSet`` for a query that has no rows
-    whatever the tables hold) and ``DatabaseError`` where the catalogue cannot be read.
+    Raise what ``compiler.as_sql()`` raises: ``EmptyResultSet`` for a query that has no rows
+    whatever the tables hold. Only what has rows connects.
     """
     outer = current.compilation
     current.compilation = compilation = Compilation()
@@ -117,6 +132,9 @@ def compile_query(compiler: Any) -> CompiledQuery:
     if not sql:
         raise EmptyResultSet
     connection = compiler.connection
+    if connection.connection is None:
+        # Connecting sets what belongs to the key: by init commands and connection_created.
+        connection.ensure_connection()
     origin = origin_of(connection)
     plan = _plans.get((origin, sql))
     if plan is None or plan.epoch != catalogue.epoch:
@@ -136,29 +154,48 @@ def compile_query(compiler: Any) -> CompiledQuery:
 
 
 def _make_plan(connection: Any, origin: bytes, sql: str, compilation: Compilation) -> Plan:
+    # Reading it may outdate what was derived from the one before.
+    catalogue.catalogue_of(connection)
     epoch = catalogue.epoch
-    known = catalogue.catalogue_of(connection)
     analysis = _analyse(sql, connection.vendor, compilation)
-    tables = known.with_sources(analysis.tables)
-    refusal = _why_refused(analysis.volatility, known, tables)
-    if not tables <= managed_tables() or not known.sources.keys().isdisjoint(tables):
-        # Some of them may be views, and another process may define those anew.
-        tables |= {catalogue.SCHEMA}
+    known = catalogue.catalogue_of(connection)
+    if known is None:
+        known = catalogue.catalogue_beside_changes(connection, analysis.tables, sql)
+    tables, bypass, refusal = analysis.tables, None, None
+    if known is not None:
+        if analysis.has_raw_source:
+            tables |= known.tables_in(sql)
+        named, tables = tables, known.read_by(tables)
+        if not known.unexamined.isdisjoint(tables):
+            if catalogue.examine(connection):
+                return _make_plan(connection, origin, sql, compilation)
+            known = None
+    if known is None:
+        bypass = _UNKNOWN_SCHEMA
+    else:
+        refusal = _why_refused(connection, sql, analysis, known, tables)
+        refusal = refusal or why_uncachable(tables, named)
     plan = Plan(
         epoch,
         tables,
+        bypass,
         version_keys(connection.alias, tables),
         refusal,
         analysis.volatility.reads_clock_words,
         timeout_of(tables),
         digest_before_params(origin, sql),
     )
-    _plans.remember((origin, sql), plan, sql)
+    if bypass is None:
+        _plans.remember((origin, sql), plan, sql)
     return plan
 
 
-def _why_refused(volatility: Volatility, known: Catalogue, tables: frozenset[str]) -> str | None:
-    if called := known.functions & volatility.functions:
+def _why_refused(
+    connection: Any, sql: str, analysis: Analysis, known: Catalogue, tables: frozenset[str]
+) -> str | None:
+    vendor, volatility = connection.vendor, analysis.volatility
+    implied = known.calls_in(code_of(sql, vendor)) if known.implied else NONE
+    if called := known.functions & (volatility.functions | implied):
         return f"calls {min(called)}(), a function of this database that may read any table"
     if views := known.volatile.keys() & tables:
         return known.volatile[min(views)]
@@ -166,20 +203,26 @@ def _why_refused(volatility: Volatility, known: Catalogue, tables: frozenset[str
         return volatility.reason
     if volatility.is_random and not cachalot_settings.CACHALOT_CACHE_RANDOM:
         return "uses chance, and CACHALOT_CACHE_RANDOM is off"
-    return why_uncachable(tables)
+    if vendor == "sqlite" and (called := volatile_functions(connection, volatility.functions)):
+        return f"calls {min(called)}(), which Python has registered as not deterministic"
+    if vendor == "postgresql" and analysis.has_raw_source and UNICODE_IDENTIFIER.search(sql):
+        return "names something in escapes"
+    return None
 
 
 def _analyse(sql: str, vendor: str, compilation: Compilation) -> Analysis:
     analysis = _analyses.get((vendor, sql))
     if analysis is None:
         tables = set(map(canonical, compilation.tables))
-        if (
+        has_raw_source = (
             cachalot_settings.CACHALOT_FINAL_SQL_CHECK
             or compilation.has_foreign_source
             or _has_raw_source({sql, *compilation.texts})
-        ):
+            or (vendor == "sqlite" and names_table_after_in(sql))
+        )
+        if has_raw_source:
             tables |= names_after_keywords(sql) | known_tables_in(words_of(sql), sql.lower())
-        analysis = Analysis(frozenset(tables), volatility_of(sql, vendor))
+        analysis = Analysis(frozenset(tables), volatility_of(sql, vendor), has_raw_source)
         _analyses.remember((vendor, sql), analysis, sql)
     return analysis
 

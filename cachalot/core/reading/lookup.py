@@ -20,8 +20,7 @@ from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import Bypass, CacheUnavailable, Outcome
 from cachalot.core.reading.compiled import Plan
 from cachalot.core.reading.snapshots import versions_of_snapshot
-from cachalot.core.schema.catalogue import SCHEMA, catalogue_of, follow
-from cachalot.core.schema.version_keys import version_keys
+from cachalot.core.schema import catalogue
 from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
@@ -55,6 +54,8 @@ def look_up(
     Raise ``Bypass`` if the database must be asked and nothing be stored, and what the cache raises
     under ``CACHALOT_CACHE_ERRORS = "raise"``.
     """
+    if plan.bypass is not None:
+        raise Bypass(plan.bypass)
     seen = state.visibility()
     if seen is Visibility.UNKNOWN:
         raise Bypass(_UNKNOWN_VIEW)
@@ -65,14 +66,18 @@ def look_up(
     if state.is_in_transaction():
         return _look_up_in_transaction(state, connection, key, plan, seen)
     # Outside a transaction each statement sees what is newest.
-    versions, hit = _read_shared(connection, key, plan)
-    return (Target(key, (), versions, (), None, state.changes) if hit is None else None), hit
+    versions, hit, schema = _read_shared(connection, key, plan)
+    if hit is not None:
+        return None, hit
+    _check_schema(connection, plan, schema)
+    return Target(key, (), versions, (), None, state.changes), None
 
 
 def _look_up_in_transaction(
     state: State, connection: BaseDatabaseWrapper, key: str, plan: Plan, seen: Visibility
 ) -> tuple[Target | None, Hit | None]:
-    if seen is not Visibility.NEWEST and plan.tables & catalogue_of(connection).untransactional:
+    known = catalogue.remembered_catalogue_of(connection)
+    if seen is not Visibility.NEWEST and plan.tables & known.untransactional:
         raise Bypass(_NO_SNAPSHOT)
     tables = tuple(sorted(plan.tables))
     overlay = state.overlay()
@@ -81,12 +86,12 @@ def _look_up_in_transaction(
     has_written = any(own_versions)
     shared_versions: tuple[str, ...] | None = None
     snapshot: tuple[str, ...] | None = None
-    hit = None
+    hit = schema = None
     if seen is Visibility.NEWEST:
-        shared_versions, hit = _read_shared(connection, key, plan)
+        shared_versions, hit, schema = _read_shared(connection, key, plan)
         if has_written:
             hit = None
-    elif seen is Visibility.SNAPSHOT and SCHEMA not in plan.tables:
+    elif seen is Visibility.SNAPSHOT:
         shared_versions = snapshot = versions_of_snapshot(state, connection, plan.tables)
     if hit is None and (stored := overlay.get(key, shared_versions, own_versions)) is not None:
         hit = Hit(unpack(stored.payload), Outcome.TRANSACTION_HIT, stored, len(stored.payload))
@@ -94,54 +99,67 @@ def _look_up_in_transaction(
         hit = _find_of_snapshot(snapshot, key, plan)
     if hit is not None:
         return None, hit
+    _check_schema(connection, plan, schema)
     level = overlay.levels[-1]
     return Target(key, tables, shared_versions, own_versions, level, state.changes), None
 
 
+def _check_schema(connection: BaseDatabaseWrapper, plan: Plan, version: object) -> None:
+    """Raise ``Bypass`` if the schema is no more the one that the query was compiled with.
+
+    ``version`` is the schema's as just read, None if it has not been. A hit needs no such question:
+    what changes the schema of a table touches the table as well.
+    """
+    if not catalogue.follow(connection, version) or plan.epoch != catalogue.epoch:
+        raise Bypass(_NEW_SCHEMA)
+
+
 def _read_shared(
     connection: BaseDatabaseWrapper, key: str, plan: Plan
-) -> tuple[tuple[str, ...], Hit | None]:
-    """Return the versions in force and the result stored under them."""
+) -> tuple[tuple[str, ...], Hit | None, object]:
+    """Return the versions in force, the result stored under them and the schema's version."""
     keys = plan.version_keys
     with cache_in_use((*keys, key)) as store:
-        nonces, hit = _find(store, key, plan)
+        nonces, hit, schema = _find(store, key, plan, catalogue.schema_key_of(connection))
     if nonces is None:
         raise Bypass(_PENDING)
-    if SCHEMA in plan.tables:
-        (schema_key,) = version_keys(connection.alias, frozenset({SCHEMA}))
-        if not follow(connection, nonces[keys.index(schema_key)]):
-            raise Bypass(_NEW_SCHEMA)
-    return nonces, hit
+    return nonces, hit, schema
 
 
-def _find(store: Store, key: str, plan: Plan) -> tuple[tuple[str, ...] | None, Hit | None]:
-    """Return the versions in force, and the result from this process or from the shared cache."""
+def _find(
+    store: Store, key: str, plan: Plan, schema_key: str
+) -> tuple[tuple[str, ...] | None, Hit | None, object]:
+    """Return the versions in force, the result from this process or the cache, and the schema's.
+
+    The schema's version is None where nothing was asked for beside those of the tables.
+    """
+    schema: object = None
     keys = plan.version_keys
     max_staleness = cachalot_settings.CACHALOT_MAX_STALENESS
     local = _local(key, plan.timeout)
     if local is not None:
         if max_staleness and recent_versions.confirm(keys, local.nonces, max_staleness):
-            return local.nonces, local.as_hit()
+            return local.nonces, local.as_hit(), None
         if not recent_versions.confirm(keys, local.nonces):
             # Asking for the versions alone first would cost a second round trip.
             local_tier.discard(key)
             local = None
     generation = recent_versions.generation
     if local is None:
-        nonces, stored = store.read(keys, key)
+        nonces, stored, schema = store.read(keys, key, schema_key)
     else:
         nonces, stored = store.current(keys), None
         if nonces is not None and nonces != local.nonces:
             local_tier.discard(key)
-            stored = store.entry(key, nonces)
+            stored, schema = store.entry_and(key, nonces, schema_key)
             local = None
     if nonces is None:
-        return None, None
+        return None, None, None
     if local is None or max_staleness:
         recent_versions.note(keys, nonces, generation)
     if local is not None:
-        return nonces, local.as_hit()
-    return nonces, None if stored is None else _unpacked(key, nonces, stored)
+        return nonces, local.as_hit(), None
+    return nonces, None if stored is None else _unpacked(key, nonces, stored), schema
 
 
 def _unpacked(key: str, nonces: tuple[str, ...], stored: Stored) -> Hit | None:

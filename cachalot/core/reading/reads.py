@@ -22,7 +22,6 @@ from cachalot.core.reading.compiled import CompiledQuery, compile_query
 from cachalot.core.reading.keys import key_with, with_namespace
 from cachalot.core.reading.lookup import Target, look_up
 from cachalot.core.reading.results import store, stream
-from cachalot.core.schema.catalogue import SCHEMA
 from cachalot.core.schema.tables import display_name
 from cachalot.core.switch import is_enabled
 from cachalot.settings import cachalot_settings, has_own_query_keys
@@ -52,16 +51,13 @@ def read(
         or (chunked_fetch and not cachalot_settings.CACHALOT_CACHE_ITERATORS)
     ):
         return _Reading(compiler, execute, result_type, chunked_fetch, chunk_size).switched_off()
-    if connection.connection is None:
-        # Connecting sets what belongs to the key: by init commands and connection_created.
-        connection.ensure_connection()
-    refuse_what_is_forbidden(connection)
     began = perf_counter() if events.listeners else 0.0
     try:
         query = compile_query(compiler)
     except EmptyResultSet:
         # As SQLCompiler.execute_sql() answers it, in every version of Django.
         return iter([]) if result_type == MULTI else None
+    refuse_what_is_forbidden(connection)
     refused: tuple[Outcome, str] | None = None
     target = hit = None
     try:
@@ -248,7 +244,7 @@ class _Reading:
                 reason,
                 query.sql,
                 query.params,
-                tuple(sorted(map(display_name, query.tables - {SCHEMA}))),
+                tuple(sorted(map(display_name, query.tables))),
                 perf_counter() - self._began if self._began else query_seconds,
                 query_seconds,
                 size,

@@ -95,12 +95,15 @@ def _only_cachable_tables() -> frozenset[str]:
 
 
 @memo(maxsize=4096)
-def why_uncachable(tables: frozenset[str]) -> str | None:
-    """Return why the settings exclude a query on ``tables``, None if they do not."""
+def why_uncachable(tables: frozenset[str], named: frozenset[str]) -> str | None:
+    """Return why the settings exclude a query on ``tables``, None if they do not.
+
+    Those that it has ``named`` must be listed; what a view shows is listed along with it.
+    """
     if excluded := tables & _uncachable_tables():
         names = ", ".join(sorted(map(display_name, excluded)))
         return f"uses {names}, which CACHALOT_UNCACHABLE_TABLES or _APPS excludes"
-    if (only := _only_cachable_tables()) and (excluded := tables - only):
+    if (only := _only_cachable_tables()) and (excluded := named - only):
         names = ", ".join(sorted(map(display_name, excluded)))
         return f"uses {names}, which CACHALOT_ONLY_CACHABLE_TABLES or _APPS does not list"
     return None

@@ -19,7 +19,7 @@ from cachalot.core.connection.databases import (
     name_of_database,
 )
 from cachalot.core.connection.origin import place_in_memory
-from cachalot.core.schema.catalogue import SCHEMA
+from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.replicas import lag_of, replicas_of
 from cachalot.core.sql.names import canonical
 from cachalot.settings import cachalot_settings, has_own_table_keys, memo

@@ -7,13 +7,19 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from cachalot.core.sql.statements import DATA_WORDS, SCHEMA_WORDS, UNICODE_IDENTIFIER, keywords_of
-from cachalot.core.sql.text import codes_of, named_in, odd_names_among, words_of
+from cachalot.core.sql.statements import DATA_WORDS, SCHEMA_WORDS, keywords_of
+from cachalot.core.sql.text import (
+    UNICODE_IDENTIFIER,
+    codes_of,
+    named_in,
+    odd_names_among,
+    words_of,
+)
 from cachalot.core.sql.volatility import called_in
 
 
 class Routine(NamedTuple):
-    """A function or procedure defined in the database.
+    """A function, procedure or trigger defined in the database.
 
     ``language`` and ``name`` are in lower case. ``body`` is None where it may not be read.
     ``is_read_only`` tells that the server lets it write by calling others alone.
@@ -40,6 +46,8 @@ _SQL_LANGUAGES = frozenset({"sql", "plpgsql"})
 _HIDDEN_CODE = {
     "postgresql": frozenset({"EXECUTE", "DO"}) | SCHEMA_WORDS - {"REFRESH"},
     "mysql": frozenset({"EXECUTE", "PREPARE"}) | SCHEMA_WORDS,
+    # The bodies of triggers hold nothing but data statements.
+    "sqlite": frozenset(),
 }
 _WRITES = DATA_WORDS | {"REFRESH"}
 # A text without any of these words, comments and strings included, writes nothing.

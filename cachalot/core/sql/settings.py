@@ -11,6 +11,8 @@ from cachalot.core.sql.text import without_comments
 
 #: Stands for whatever a session begins with.
 DEFAULT = b""
+#: Stands for the temporary tables of a session among its settings.
+TEMPORARY = "temporary tables"
 
 # Settings that do not change what rows a query returns: they would only split the cache.
 _IRRELEVANT = frozenset(
@@ -105,7 +107,7 @@ _SET_CONFIG = re.compile(r'\bset_config"?\s*\(', re.IGNORECASE)
 _VARIABLE_SET = re.compile(r":=|\bINTO\s+@", re.IGNORECASE)
 # A query that calls functions and reads no table may be one that calls set_tenant(5).
 _FROM_A_TABLE = re.compile(r'\bFROM[\s(]*(?:[\w$.]|"[^"]*"|`[^`]*`)+(?![\w$."`]|\s*\()', re.I)
-_CALL = re.compile(r"(?<![\w$])([\w$]+)[\"`]?\s*\(")
+_CALL = re.compile(r"(\.?)[\"`]?(?<![\w$])([\w$]+)[\"`]?\s*\(")
 # Words before a parenthesis that set nothing: functions of the databases, of PostGIS, keywords.
 _NO_SETTERS = re.compile(
     r"""
@@ -129,18 +131,34 @@ _NO_SETTERS = re.compile(
 )
 
 
-def may_set(code: str, vendor: str, *, is_read: bool) -> bool:
-    """Whether a statement that is no ``SET`` may do what one does, by calling a function.
+def is_well_known(name: str) -> bool:
+    """Whether what stands before a parenthesis is a keyword, or a function that sets nothing."""
+    return _NO_SETTERS.fullmatch(name) is not None
+
+
+def sets(code: str, vendor: str) -> bool:
+    """Whether a statement that is no ``SET`` does what one does.
 
     ``code`` is its text without comments and literals.
     """
     if vendor == "sqlite":
         return False
-    if _SET_CONFIG.search(code) or (vendor == "mysql" and _VARIABLE_SET.search(code)):
-        return True
-    if not is_read or _FROM_A_TABLE.search(code):
-        return False
-    return any(not _NO_SETTERS.fullmatch(name) for name in _CALL.findall(code))
+    return bool(_SET_CONFIG.search(code) or (vendor == "mysql" and _VARIABLE_SET.search(code)))
+
+
+def possible_setters(code: str, vendor: str) -> frozenset[str]:
+    """Return the functions that a read calls for what they do, if it reads no table.
+
+    Which of them may set something, the database's catalogue tells. Lower case; a dot before a
+    name stands for a database of MySQL that is named with it.
+    """
+    if vendor == "sqlite" or _FROM_A_TABLE.search(code):
+        return frozenset()
+    return frozenset(
+        dot * (vendor == "mysql") + name.lower()
+        for dot, name in _CALL.findall(code)
+        if not is_well_known(name)
+    )
 
 
 def settings_in(statement: str, params: Any, vendor: str) -> list[Setting] | None:
@@ -175,7 +193,11 @@ def _postgresql_settings(statement: str, params: Any) -> list[Setting] | None:
         return [Setting(_name(match["name"]), DEFAULT)]
     if match := _DISCARD.fullmatch(statement):
         # DISCARD ALL also resets the role and the authorization.
-        names = ("role", "session authorization", "all") if match[1].upper() == "ALL" else ()
+        names: tuple[str, ...] = ()
+        if match[1].upper() == "ALL":
+            names = (TEMPORARY, "role", "session authorization", "all")
+        elif match[1].upper() in {"TEMP", "TEMPORARY"}:
+            names = (TEMPORARY,)
         return [Setting(name, DEFAULT) for name in names]
     match = _POSTGRESQL_SET.fullmatch(statement)
     if match is None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cachalot.core.sql.remembered import remembering
-from cachalot.core.sql.settings import may_set
+from cachalot.core.sql.settings import possible_setters, sets
 from cachalot.core.sql.text import (
+    UNICODE_IDENTIFIER,
     WORD,
     codes_of,
     names_after_keywords,
@@ -82,8 +83,6 @@ _NO_KEYWORDS = re.compile(
 )
 # Longer texts hold the rows that they write, and do not come again.
 _MAX_REMEMBERED = 10_000
-#: An identifier that is spelt in escapes.
-UNICODE_IDENTIFIER = re.compile(r'\bu&"', re.IGNORECASE)
 _TEMPORARY = frozenset({"TEMP", "TEMPORARY", "PG_TEMP"})
 
 
@@ -104,6 +103,8 @@ class Statement:
     #: Reaches tables that the text does not name: those that foreign keys lead to, or all that
     #: belong to the schema, role or function it is about.
     cascades: bool = False
+    #: Changes the schema, and what belongs to the tables that it names at most.
+    concerns_tables_alone: bool = False
     #: May remove rows.
     deletes: bool = False
     #: Ends MySQL's open transaction.
@@ -112,6 +113,8 @@ class Statement:
     hides_transaction: bool = False
     #: May change the session, though it is not of the kind SESSION.
     changes_session: bool = False
+    #: Functions that it calls and that may be defined in the database to change the session.
+    possible_setters: frozenset[str] = frozenset()
     #: Makes a table that hides another one of its name, in this session alone.
     makes_temporary: bool = False
 
@@ -179,6 +182,7 @@ def _classify(sql: str, vendor: str) -> Statement:
         words=words_of(text) if is_write else frozenset(),
         text=text.lower() if is_write else "",
         cascades=is_write and any(map(_cascades, statements)),
+        concerns_tables_alone=kind is Kind.SCHEMA and all(map(_concerns_tables_alone, statements)),
         deletes=is_write and not present.isdisjoint({"DELETE", "REPLACE", "MERGE", "TRUNCATE"}),
         commits_implicitly=vendor == "mysql"
         and any(not _IMPLICIT_COMMITS.isdisjoint(words[:1]) for words in statements),
@@ -187,6 +191,9 @@ def _classify(sql: str, vendor: str) -> Statement:
         ),
         changes_session=any(_changes_session(reading, vendor) for reading in readings)
         or (kind is not Kind.SESSION and Kind.SESSION in {k for r in readings for k in r.kinds}),
+        possible_setters=frozenset().union(
+            *(_possible_setters(reading, vendor) for reading in readings)
+        ),
         makes_temporary=is_write and any(map(_makes_temporary, statements)),
     )
 
@@ -248,6 +255,15 @@ def _cascades(keywords: list[str]) -> bool:
     return keywords[0] in SCHEMA_WORDS and _object_of(keywords) in _OTHER_OBJECTS
 
 
+def _concerns_tables_alone(keywords: list[str]) -> bool:
+    # Who is dropped along, or what a view or a trigger uses, the text need not say.
+    return (
+        keywords[:1] in (["CREATE"], ["ALTER"], ["DROP"])
+        and _object_of(keywords) in {"TABLE", "INDEX", "SEQUENCE"}
+        and "CASCADE" not in keywords
+    )
+
+
 def _makes_temporary(keywords: list[str]) -> bool:
     # CREATE TEMP …, CREATE TABLE IF NOT EXISTS temp.t, SELECT … INTO TEMP t
     if keywords[:1] == ["CREATE"]:
@@ -265,6 +281,16 @@ def _changes_session(reading: _Reading, vendor: str) -> bool:
             controls_savepoint = keywords[0] in {"SAVEPOINT", "RELEASE"} or "TO" in keywords
             if controls_savepoint and vendor not in {"mysql", "sqlite"}:
                 return True
-        elif kind is not Kind.SESSION and may_set(part, vendor, is_read=kind is Kind.READ):
+        elif kind is not Kind.SESSION and sets(part, vendor):
             return True
     return False
+
+
+def _possible_setters(reading: _Reading, vendor: str) -> frozenset[str]:
+    return frozenset().union(
+        *(
+            possible_setters(part, vendor)
+            for part, kind in zip(reading.parts, reading.kinds, strict=True)
+            if kind is Kind.READ
+        )
+    )

@@ -51,6 +51,9 @@ _NO_NAMES = frozenset(
 _LINE_COMMENTS = re.compile(r"--[^\n]*")
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _SELECT = re.compile(r"\bSELECT\b|\bTABLE\b", re.IGNORECASE)
+_IN_TABLE = re.compile(r"\bIN\b(?!\s*\()", re.IGNORECASE)
+#: An identifier that is spelt in escapes.
+UNICODE_IDENTIFIER = re.compile(r'\bu&"', re.IGNORECASE)
 
 
 def code_of(sql: str, vendor: str) -> str:
@@ -183,6 +186,11 @@ def named_in(sql: str, names: Set[str], odd_names: Iterable[str]) -> frozenset[s
     """Return which of the canonical ``names`` a text names; those ``odd_names`` are among them."""
     text = sql.lower()
     return words_of(text) & names | {name for name in odd_names if name in text}
+
+
+def names_table_after_in(sql: str) -> bool:
+    """Whether ``IN`` is followed by something else than a list, as a table's name on SQLite."""
+    return _IN_TABLE.search(sql) is not None
 
 
 def count_selects(sql: str) -> int:

@@ -12,8 +12,8 @@ from cachalot.core.sql.text import code_of, without_quoted, words_of
 # sequences, the session, other servers. Sources: PostgreSQL's pg_proc.provolatile = 'v' and the
 # date/time functions marked stable, SQLite's "deterministic" list, MariaDB's and MySQL's lists of
 # functions unsafe for statement-based replication.
-_RANDOM_FUNCTIONS = frozenset({"random", "rand", "random_normal"})
-_VOLATILE_FUNCTIONS = frozenset(
+CHANCE_FUNCTIONS = frozenset({"random", "rand", "random_normal"})
+VOLATILE_FUNCTIONS = frozenset(
     """
     now clock_timestamp statement_timestamp transaction_timestamp timeofday age
     setseed gen_random_uuid gen_random_bytes gen_salt pgp_sym_encrypt pgp_pub_encrypt
@@ -32,6 +32,10 @@ _VOLATILE_FUNCTIONS = frozenset(
     master_pos_wait source_pos_wait master_gtid_wait wait_for_executed_gtid_set
     session_user system_user current_role current_user user
     """.split()
+)
+#: Those among them that tell of nothing but the session.
+SESSION_FUNCTIONS = frozenset(
+    {"current_setting", "session_user", "system_user", "current_role", "current_user", "user"}
 )
 # The same without parentheses. Never quoted, so a column of that name is not meant.
 _VOLATILE_KEYWORDS = frozenset(
@@ -93,7 +97,7 @@ def volatility_of(sql: str, vendor: str) -> Volatility:
     uses_sqlite_times = vendor == "sqlite" and not functions.isdisjoint(_SQLITE_TIME_FUNCTIONS)
     return Volatility(
         reason=_reason(sql, code, functions, vendor, uses_sqlite_times),
-        is_random=bool(functions & _RANDOM_FUNCTIONS),
+        is_random=bool(functions & CHANCE_FUNCTIONS),
         # PostgreSQL gives a parameter the type of what it is compared with.
         reads_clock_words=uses_sqlite_times or vendor == "postgresql",
         functions=frozenset(functions),
@@ -103,7 +107,7 @@ def volatility_of(sql: str, vendor: str) -> Volatility:
 def _reason(
     sql: str, code: str, functions: set[str], vendor: str, uses_sqlite_times: bool
 ) -> str | None:
-    if volatile := functions & _VOLATILE_FUNCTIONS:
+    if volatile := functions & VOLATILE_FUNCTIONS:
         return f"calls the volatile function {min(volatile)}()"
     server_state = _SERVER_STATE.get(vendor)
     if server_state is not None and (match := server_state.search(code.lower())):

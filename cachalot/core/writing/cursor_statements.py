@@ -10,22 +10,23 @@ from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.connection.state import State, is_tracked, state_of
-from cachalot.core.schema.catalogue import SCHEMA
+from cachalot.core.schema import catalogue
+from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.tables import known_tables_in
 from cachalot.core.sql.names import canonical
 from cachalot.core.sql.statements import Kind, Statement, classify
 from cachalot.core.writing import transactions
 from cachalot.core.writing.function_calls import calling, run_calling
 from cachalot.core.writing.invalidation import finish, invalidate_around
-from cachalot.core.writing.session_changes import sets_config, setting_session
-from cachalot.core.writing.writes import all_tables, forget_schema, write, writing
+from cachalot.core.writing.session_changes import may_set_session, sets_config, setting_session
+from cachalot.core.writing.writes import all_tables, write, writing
 from cachalot.settings import cachalot_settings
 
 T = TypeVar("T")
 
 _CHANGES_SCHEMA = frozenset({Kind.SCHEMA, Kind.ANYTHING})
 # Those whose text shows the functions that it calls. What may write anything needs no looking at.
-_CALLS = frozenset({Kind.READ, Kind.WRITE, Kind.SCHEMA})
+_CALLS = frozenset({Kind.READ, Kind.WRITE, Kind.SCHEMA, Kind.SESSION})
 # Unless they say so: SET TRANSACTION SNAPSHOT, START TRANSACTION WITH CONSISTENT SNAPSHOT.
 _TAKES_NO_SNAPSHOT = frozenset({Kind.SESSION, Kind.TRANSACTION})
 
@@ -68,7 +69,11 @@ def _execute(
     statement = classify(text, connection.vendor)
     if statement.kind not in _TAKES_NO_SNAPSHOT or "snapshot" in text.lower():
         state.note_statement()
-    if statement.kind is Kind.SESSION or statement.changes_session:
+    if (
+        statement.kind is Kind.SESSION
+        or statement.changes_session
+        or may_set_session(connection, statement.possible_setters)
+    ):
         with setting_session(connection, state, statement, text, params, is_own=is_own):
             return _account(connection, state, statement, text, run)
     return _account(connection, state, statement, text, run)
@@ -253,7 +258,7 @@ def _writing_raw(
         with writing(connection, tables, deletes=statement.deletes, commits=commits):
             yield
     if statement.kind in _CHANGES_SCHEMA:
-        forget_schema(connection)
+        _note_change(connection, statement)
 
 
 def _text_of(sql: object, connection: BaseDatabaseWrapper) -> str:
@@ -300,12 +305,26 @@ def _change_schema(
         return _write_raw(connection, statement, run)
     finally:
         state.transaction.changed_schema |= state.is_in_transaction()
-        forget_schema(connection)
+        _note_change(connection, statement)
+
+
+def _note_change(connection: BaseDatabaseWrapper, statement: Statement) -> None:
+    tables = _tables_named(connection, statement)
+    routines = catalogue.remembered_catalogue_of(connection).routines
+    names_all = statement.concerns_tables_alone and statement.words.isdisjoint(routines)
+    catalogue.note_change(connection, tables if names_all else None)
+
+
+def _tables_named(connection: BaseDatabaseWrapper, statement: Statement) -> frozenset[str]:
+    # Any word that is a table, wherever it stands.
+    there_are = catalogue.remembered_catalogue_of(connection).tables
+    named = known_tables_in(statement.words, statement.text)
+    return statement.tables | named | (statement.words & there_are)
 
 
 def _tables_written(connection: BaseDatabaseWrapper, statement: Statement) -> frozenset[str]:
     """Return what a raw statement may write: every table it names, or all there are."""
-    tables = statement.tables | known_tables_in(statement.words, statement.text)
+    tables = _tables_named(connection, statement)
     if statement.kind is Kind.ANYTHING or statement.cascades or not tables:
         tables = all_tables(connection)
     return tables | {SCHEMA} if statement.kind in _CHANGES_SCHEMA else frozenset(tables)

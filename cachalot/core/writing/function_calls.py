@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cachalot.core.cache.door import cache_in_use
 from cachalot.core.connection.state import state_of
-from cachalot.core.interruptions import is_interruption
-from cachalot.core.outcomes import CacheUnavailable
 from cachalot.core.schema import catalogue
-from cachalot.core.schema.introspection import Catalogue
-from cachalot.core.schema.version_keys import version_keys
+from cachalot.core.schema.introspection import NONE, SCHEMA, Catalogue
 from cachalot.core.sql.remembered import remembering
+from cachalot.core.sql.settings import is_well_known
 from cachalot.core.sql.text import codes_of, words_of
 from cachalot.core.sql.volatility import called_in
-from cachalot.core.writing.writes import all_tables, forget_schema, writing
-
-logger = logging.getLogger("cachalot")
+from cachalot.core.writing.writes import all_tables, writing
 
 T = TypeVar("T")
 
@@ -84,6 +78,7 @@ def run_calling(
         and text.called.isdisjoint(functions)
         and not (text.reads and (views or known is catalogue.UNREAD))
         and not text.fetches
+        and not known.implied
     ):
         return run()
     with calling(connection, sql, defines=defines):
@@ -99,34 +94,38 @@ def calling(connection: BaseDatabaseWrapper, sql: str, *, defines: bool = False)
     text = _read_text(sql, connection.vendor)
     of_server = _of_server.setdefault(catalogue.key_of(connection), set())
     strange = text.called - of_server
-    try:
-        known = _up_to_date(connection) if strange else catalogue.catalogue_of(connection)
-    except Exception as error:
-        if is_interruption(error):
-            raise
-        # The statement to come will say so itself.
-        logger.debug("The catalogue of %r could not be read: %r", connection.alias, error)
-        yield
-        return
-    tables = _tables_written(known, sql, text)
+    if strange and not catalogue.follow(connection):
+        # A read under way was taken for cachable by what is known no longer.
+        state_of(connection).changes += 1
+    known = catalogue.routines_of(connection)
+    if known is None:
+        tables = all_tables(connection) if _is_suspect(connection, strange) else NONE
+    else:
+        tables = _tables_written(known, sql, text)
     if not tables:
         yield
-    elif tables < known.tables:
+    elif known is not None and tables < known.tables:
         with writing(connection, tables, deletes=True):
             yield
     else:
         # It runs what nobody can see, which may be a change of the schema.
-        with writing(connection, all_tables(connection) | {catalogue.SCHEMA}, deletes=True):
+        with writing(connection, all_tables(connection) | {SCHEMA}, deletes=True):
             try:
                 yield
             finally:
                 state = state_of(connection)
                 state.transaction.changed_schema |= state.is_in_transaction()
-                forget_schema(connection)
-    if not defines:
+                catalogue.note_change(connection, None)
+    if known is not None and not defines:
         if len(of_server) > _MAX_NAMES:
             of_server.clear()
         of_server |= strange - known.routines
+
+
+def _is_suspect(connection: BaseDatabaseWrapper, strange: frozenset[str]) -> bool:
+    """Whether names that have never been looked up may be functions of the database."""
+    tables = all_tables(connection)
+    return any(name not in tables and not is_well_known(name) for name in strange)
 
 
 def _tables_written(known: Catalogue, sql: str, text: _Text) -> frozenset[str]:
@@ -134,25 +133,9 @@ def _tables_written(known: Catalogue, sql: str, text: _Text) -> frozenset[str]:
     if not functions:
         return frozenset()
     # Whatever a cursor was declared for is called when its rows are fetched.
-    called = functions.keys() if text.fetches else text.called & functions.keys()
+    implied = known.calls_in(sql) if known.implied else NONE
+    called = functions.keys() if text.fetches else (text.called | implied) & functions.keys()
     viewed = words_of(sql) & views.keys() if views else frozenset()
     return frozenset().union(
         *(functions[name] for name in called), *(views[name] for name in viewed)
     )
-
-
-def _up_to_date(connection: BaseDatabaseWrapper) -> Catalogue:
-    """Return the catalogue after whatever other processes have done to the schema."""
-    keys = version_keys(connection.alias, frozenset({catalogue.SCHEMA}))
-    nonces = None
-    try:
-        with cache_in_use(keys) as store:
-            nonces = store.current(keys)
-    except CacheUnavailable as error:
-        logger.debug("The version of the schema could not be read: %r", error)
-    if nonces is None:
-        catalogue.forget(connection.alias)
-    elif not catalogue.follow(connection, nonces[0]):
-        # A read under way was taken for cachable by what is known no longer.
-        state_of(connection).changes += 1
-    return catalogue.catalogue_of(connection)

@@ -16,7 +16,7 @@ from cachalot.core.connection.databases import alias_reached_by, aliases_changin
 from cachalot.core.connection.driver import is_at_work
 from cachalot.core.connection.state import state_of
 from cachalot.core.interruptions import is_interruption
-from cachalot.core.schema import catalogue
+from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.tables import display_name
 from cachalot.core.schema.version_keys import keys_to_renew, version_keys
 from cachalot.settings import cachalot_settings
@@ -29,11 +29,11 @@ T = TypeVar("T")
 
 def announce(db_alias: str, tables: Iterable[str]) -> None:
     """Send ``post_invalidation`` for each table and each alias through which it may show."""
-    if events.listeners and (announced := frozenset(tables) - {catalogue.SCHEMA}):
+    if events.listeners and (announced := frozenset(tables) - {SCHEMA}):
         names = tuple(sorted(map(display_name, announced)))
         events.tell(events.Invalidation(db_alias, names))
     for alias in aliases_changing_with(db_alias):
-        for table in sorted(frozenset(tables) - {catalogue.SCHEMA}):
+        for table in sorted(frozenset(tables) - {SCHEMA}):
             results = post_invalidation.send_robust(display_name(table), db_alias=alias)
             for receiver, result in results:
                 if isinstance(result, Exception):

@@ -11,6 +11,7 @@ from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.connection.state import State
+from cachalot.core.schema import catalogue
 from cachalot.core.sql.settings import settings_in
 from cachalot.core.sql.statements import Kind, Statement
 
@@ -22,6 +23,16 @@ def sets_config(connection: BaseDatabaseWrapper, sql: object) -> bool:
     return (
         connection.vendor == "postgresql" and isinstance(sql, str) and "set_config" in sql.lower()
     )
+
+
+def may_set_session(connection: BaseDatabaseWrapper, functions: frozenset[str]) -> bool:
+    """Whether one of ``functions`` (of ``Statement.possible_setters``) may change the session."""
+    if not functions:
+        return False
+    known = catalogue.routines_of(connection)
+    if known is None or any(name.startswith(".") for name in functions):
+        return True
+    return not functions.isdisjoint(known.setters)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from cachalot.core.connection.databases import alias_reached_by
 from cachalot.core.connection.state import State, is_tracked, state_of
 from cachalot.core.outcomes import Unstorable
 from cachalot.core.reading.results import publish
-from cachalot.core.schema.catalogue import remembered_catalogue_of
+from cachalot.core.schema import catalogue
 from cachalot.core.sql.settings import savepoint_in
 from cachalot.core.sql.statements import Statement
 from cachalot.core.writing.invalidation import (
@@ -27,7 +27,7 @@ from cachalot.core.writing.invalidation import (
     invalidate_shared,
     look_again,
 )
-from cachalot.core.writing.writes import forget_schema
+from cachalot.core.writing.writes import all_tables
 
 logger = logging.getLogger("cachalot")
 
@@ -44,6 +44,9 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
         result = run()
         state.end_transaction(is_rollback=False)
         return result
+    if overlay.dirty and not catalogue.is_of(connection, overlay.schema):
+        # Another process has changed the schema: what was written may have changed anything.
+        overlay.touch(all_tables(connection))
     dirty = overlay.dirty
     # If run() raises, nobody knows whether the data was committed. What the transaction has
     # written stays dirty until it is known to be over.
@@ -56,7 +59,8 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
             state.end_transaction(is_rollback=None)
         raise
     if state.transaction.changed_schema:
-        forget_schema(connection)
+        catalogue.own_change(connection)
+        catalogue.end_change(connection)
     entries = {
         key: (entry.shared, frozenset(entry.tables), entry.stored)
         for key, entry in overlay.publishable()
@@ -87,6 +91,8 @@ def set_autocommit(
     """Turn autocommit on or off. On SQLite and MySQL, turning it on commits what is open."""
     state = state_of(connection)
     if not autocommit:
+        if is_tracked(connection):
+            catalogue.prepare(connection)
         result = run()
         state.unannounced = frozenset() if by_atomic else None
         return result
@@ -106,12 +112,12 @@ def rollback(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     if overlay is not None:
         look_again(connection, overlay.dirty)
         if state.transaction.changed_schema:
-            forget_schema(connection)
+            catalogue.end_change(connection)
         # MySQL cannot undo everything: MyISAM tables, and what DDL has committed on its way.
         can_undo = connection.vendor != "mysql" and connection.features.supports_transactions
         if not can_undo and not state.transaction.has_failed_commit:
             invalidate_shared(alias_reached_by(connection), overlay.dirty)
-            shown = overlay.dirty & remembered_catalogue_of(connection).untransactional
+            shown = overlay.dirty & catalogue.remembered_catalogue_of(connection).untransactional
     state.end_transaction(is_rollback=True)
     _announce_when_possible(connection, state, shown)
     return result
@@ -166,7 +172,7 @@ def end_by_database(connection: BaseDatabaseWrapper) -> None:
     state = state_of(connection)
     dirty = state.transaction.dirty
     if state.transaction.changed_schema:
-        forget_schema(connection)
+        catalogue.end_change(connection)
     invalidate_shared(alias_reached_by(connection), dirty)
     state.end_transaction(is_rollback=None)
     _announce_when_possible(connection, state, dirty)
@@ -181,6 +187,7 @@ def control(
     if (savepoint := savepoint_in(statement.parts[0], connection.vendor)) is not None:
         return _control_savepoint(connection, state, *savepoint, run)
     if leading in {"BEGIN", "START"}:
+        catalogue.prepare(connection)
         result = run()
         state.transaction.is_raw |= not state.is_in_transaction()
         state.transaction.keeps_writers_out = not {"IMMEDIATE", "EXCLUSIVE"}.isdisjoint(rest)

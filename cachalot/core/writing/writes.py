@@ -9,15 +9,22 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
+from django.core.exceptions import EmptyResultSet
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cachalot.core.connection.databases import alias_reached_by, aliases_changing_with
+from cachalot.core.connection.databases import alias_reached_by
 from cachalot.core.connection.running import executing, frame_of_body
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.schema import catalogue
+from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.tables import changed_with, known_tables
-from cachalot.core.writing.invalidation import Invalidation, announce, look_again
+from cachalot.core.writing.invalidation import (
+    Invalidation,
+    announce,
+    invalidate_shared,
+    look_again,
+)
 
 logger = logging.getLogger("cachalot")
 
@@ -39,7 +46,8 @@ class _Write:
         connection.ensure_connection()
         self._connection = connection
         self._state = state_of(connection)
-        self._changed = changed_with(_with_sources(connection, frozenset(tables)), deletes)
+        self._named, self._deletes = frozenset(tables), deletes
+        self._changed = changed_by(connection, self._named, deletes)
         self._is_alone = not (self._state.is_in_transaction() or self._state.is_lost)
         self._marks = self._state.running.marks
         at_once = self._changed
@@ -47,6 +55,8 @@ class _Write:
             at_once -= self._state.running.pending()
         elif not (commits or self._state.is_lost):
             at_once = _untransactional(connection, at_once)
+        if not self._is_alone:
+            self._state.overlay().note_schema(catalogue.version_of(connection))
         self._at_once = at_once
         self._is_final = False
         self._invalidation = Invalidation(
@@ -66,6 +76,13 @@ class _Write:
         """Call it when the statement has succeeded."""
         self._account()
         self._is_final = self._invalidation.end()
+        if SCHEMA in self._at_once:
+            catalogue.own_change(self._connection)
+        elif self._is_alone and not catalogue.follow(self._connection):
+            # Another process has changed the schema while the statement waited for it.
+            changed = changed_by(self._connection, self._named, self._deletes)
+            invalidate_shared(alias_reached_by(self._connection), changed - self._changed)
+            self._at_once |= changed - self._changed
 
     def fail(self, error: BaseException) -> None:
         """Call it when the statement, ``begin()`` or ``end()`` has raised ``error``."""
@@ -147,15 +164,30 @@ def writing(
     statement.announce()
 
 
-def _with_sources(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> frozenset[str]:
-    """Add what a write to a view, or to an inheriting or partitioned table, changes beneath it."""
+def is_empty(compiler: Any) -> bool:
+    """Whether an UPDATE or DELETE concerns no row whatever the tables hold."""
     try:
-        return catalogue.catalogue_of(connection).with_sources(tables)
+        compiler.compile(compiler.query.where)
+    except EmptyResultSet:
+        return True
     except Exception as error:
         if is_interruption(error):
             raise
-        logger.debug("The catalogue of %r could not be read: %r", connection.alias, error)
-        return tables
+        logger.debug("The condition cannot be compiled by itself: %r", error)
+    return False
+
+
+def changed_by(
+    connection: BaseDatabaseWrapper, tables: frozenset[str], deletes: bool
+) -> frozenset[str]:
+    """Return ``tables`` and all that changes with them, by the settings and by the database."""
+    changed = tables
+    while tables:
+        reached = catalogue.changed_by(connection, changed_with(tables, deletes), deletes)
+        # Nobody knows what is done to the others.
+        tables, deletes = reached - changed, True
+        changed |= tables
+    return changed
 
 
 def _untransactional(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> frozenset[str]:
@@ -164,24 +196,10 @@ def _untransactional(connection: BaseDatabaseWrapper, tables: frozenset[str]) ->
         return tables
     if connection.vendor != "mysql":
         return frozenset()
-    return tables & catalogue.catalogue_of(connection).untransactional
-
-
-def forget_schema(connection: BaseDatabaseWrapper) -> None:
-    """Read the catalogue of the connection's database again when it is next needed."""
-    for alias in {connection.alias, *aliases_changing_with(alias_reached_by(connection))}:
-        catalogue.forget(alias)
+    return tables & catalogue.remembered_catalogue_of(connection).untransactional
 
 
 def all_tables(connection: BaseDatabaseWrapper) -> frozenset[str]:
     """Return every table of the database, those outside Django included."""
-    tables = frozenset(known_tables())
-    try:
-        return tables | catalogue.catalogue_of(connection).tables
-    except Exception as error:
-        if is_interruption(error):
-            raise
-        # An aborted transaction, a database that is down, a test that forbids this alias: not
-        # what the caller asked for. The statement to come will say so itself.
-        logger.debug("The catalogue of %r could not be read: %r", connection.alias, error)
-        return tables
+    known = catalogue.catalogue_of(connection) or catalogue.remembered_catalogue_of(connection)
+    return frozenset(known_tables()) | known.tables

@@ -1,0 +1,123 @@
+"""Reads the catalogue of a SQLite database, with those that are attached to it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cachalot.core.connection.cursor import driver_cursor
+from cachalot.core.schema.introspection import (
+    NONE,
+    Catalogue,
+    add,
+    sources_in,
+    volatile_views,
+)
+from cachalot.core.sql.names import canonical
+from cachalot.core.sql.routines import Routine, writers_among
+
+_MASTER = "SELECT name, tbl_name, type, sql FROM {} WHERE sql IS NOT NULL AND type <> 'index'"
+_ACTION = re.compile(r"\bCASCADE\b|\bSET\s+(?:NULL|DEFAULT)\b", re.IGNORECASE)
+_ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
+# SQLITE_DETERMINISTIC; and the aggregates of Django, which sqlite3 cannot register as such
+# (django/db/backends/sqlite3/_functions.py). Its RAND() is known as chance.
+_DETERMINISTIC = 0x800
+_OF_DJANGO = frozenset({"stddev_pop", "stddev_samp", "var_pop", "var_samp", "any_value", "rand"})
+_BODY = re.compile(r"\bBEGIN\b", re.IGNORECASE)
+_VIRTUAL = re.compile(r"CREATE\s+VIRTUAL\s+TABLE\b.*?\bUSING\s+[\"'`\[]?(\w+)", re.I | re.DOTALL)
+# Modules whose tables change by statements on them or on the tables that they name.
+_MODULES = frozenset(
+    {"fts3", "fts4", "fts5", "rtree", "rtree_i32", "geopoly", "fts4aux", "fts5vocab"}
+)
+
+
+def read(cursor: Any, is_thorough: bool) -> Catalogue:
+    """Return the catalogue that a driver's cursor reads; raise at once where it is locked."""
+    cursor.execute("PRAGMA busy_timeout")
+    (busy_timeout,) = cursor.fetchone()
+    cursor.execute("PRAGMA busy_timeout = 0")
+    try:
+        return _read(cursor)
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout = {busy_timeout}")
+
+
+def _read(cursor: Any) -> Catalogue:
+    cursor.execute("PRAGMA database_list")
+    # What belongs to the session alone is in "temp", which is listed once there is something in it.
+    rows, references = [], []
+    for _, schema, _ in cursor.fetchall():
+        quoted = schema.replace('"', '""')
+        master = "sqlite_temp_master" if schema == "temp" else f'"{quoted}".sqlite_master'
+        cursor.execute(_MASTER.format(master))
+        own = cursor.fetchall()
+        rows += own
+        for name, _, kind, sql in own:
+            if kind == "table" and _ACTION.search(sql):
+                table = name.replace('"', '""')
+                cursor.execute(f'PRAGMA "{quoted}".foreign_key_list("{table}")')
+                references += [(canonical(name), *key[2:7]) for key in cursor.fetchall()]
+    tables = frozenset(canonical(name) for name, _, kind, _ in rows if kind in {"table", "view"})
+    # Of several views of one name, any may be meant.
+    views: dict[str, str] = {}
+    for name, _, kind, sql in rows:
+        if kind == "view":
+            views[canonical(name)] = f"{views.get(canonical(name), '')} {sql};"
+    reads = sources_in(views, tables)
+    changes = dict(reads)
+    volatile = volatile_views(views, "sqlite", NONE)
+    for name, _, _, sql in rows:
+        if virtual := _VIRTUAL.match(sql):
+            table = canonical(name)
+            reads[table] = sources_in({table: sql}, tables)[table]
+            if virtual[1].lower() not in _MODULES:
+                volatile[table] = f"reads {name}, a virtual table of the module {virtual[1]}"
+            # Its own tables, which are called after it.
+            for shadow in tables:
+                if shadow.startswith(f"{table}_"):
+                    add(reads, shadow, frozenset({table}))
+                    add(changes, shadow, frozenset({table}))
+    _note_triggers(changes, rows, views, tables)
+    cascades: dict[str, frozenset[str]] = {}
+    for child, parent, _, _, on_update, on_delete in references:
+        if not {on_update, on_delete}.isdisjoint(_ACTIONS):
+            edges = changes if on_update in _ACTIONS else cascades
+            add(edges, canonical(parent), frozenset({child}))
+    return Catalogue(tables, reads, changes, cascades, volatile=volatile)
+
+
+def volatile_functions(
+    connection: BaseDatabaseWrapper, functions: frozenset[str]
+) -> frozenset[str]:
+    """Return those of ``functions`` that were registered and may answer as they like.
+
+    Only the connection knows: ``PRAGMA function_list``, since SQLite 3.30.
+    """
+    if not functions:
+        return NONE
+    with driver_cursor(connection) as cursor:
+        cursor.execute("PRAGMA function_list")
+        return frozenset(
+            name.lower()
+            for name, is_built_in, *_, flags in cursor.fetchall()
+            if not (is_built_in or flags & _DETERMINISTIC)
+        ) & (functions - _OF_DJANGO)
+
+
+def _note_triggers(
+    changes: dict[str, frozenset[str]],
+    rows: list[tuple[str, str, str, str]],
+    views: dict[str, str],
+    tables: frozenset[str],
+) -> None:
+    """Add what the bodies of triggers write."""
+    triggers = [(table, sql) for _, table, kind, sql in rows if kind == "trigger"]
+    bodies = [
+        Routine(f" {position}", "sql", _BODY.split(sql, maxsplit=1)[-1], False)
+        for position, (_, sql) in enumerate(triggers)
+    ]
+    written = writers_among(bodies, views, tables, "sqlite").functions
+    for body, (table, _) in zip(bodies, triggers, strict=True):
+        add(changes, canonical(table), written.get(body.name, NONE))
