@@ -14,7 +14,7 @@ from django.test import SimpleTestCase, override_settings
 
 from cachalot.core.connection import origin
 from cachalot.core.connection.state import state_of
-from cachalot.core.schema.catalogue import SCHEMA
+from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.utils import get_query_cache_key, get_table_cache_key
 from tests import keygens
