@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from unittest import mock
 
@@ -39,12 +39,17 @@ class Relay:
     def __init__(self, host: str, port: int) -> None:
         self.statements: list[str] = []
         self._server = (host, port)
+        self._ends: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         self._listener.close()
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
     def _accept(self) -> None:
         while True:
@@ -53,24 +58,26 @@ class Relay:
             except OSError:
                 return
             server = socket.create_connection(self._server)
+            self._ends += client, server
             for pump in (self._to_server, self._to_client):
                 threading.Thread(target=pump, args=(client, server), daemon=True).start()
 
     def _to_client(self, client: socket.socket, server: socket.socket) -> None:
-        while received := server.recv(65536):
-            client.sendall(received)
+        with suppress(OSError):
+            while received := server.recv(65536):
+                client.sendall(received)
 
     def _to_server(self, client: socket.socket, server: socket.socket) -> None:
-        stream = client.makefile("rb")
         # The first message has no type, every other one has (PostgreSQL: "Message Formats").
         kind = b""
-        while head := stream.read(4):
-            (length,) = struct.unpack("!I", head)
-            body = stream.read(length - 4)
-            if kind in {b"Q", b"P"}:
-                self.statements.append(body.decode("utf-8", "replace").strip("\0"))
-            server.sendall(kind + head + body)
-            kind = stream.read(1)
+        with suppress(OSError), client.makefile("rb") as stream:
+            while head := stream.read(4):
+                (length,) = struct.unpack("!I", head)
+                body = stream.read(length - 4)
+                if kind in {b"Q", b"P"}:
+                    self.statements.append(body.decode("utf-8", "replace").strip("\0"))
+                server.sendall(kind + head + body)
+                kind = stream.read(1)
 
 
 @contextmanager

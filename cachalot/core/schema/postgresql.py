@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from cachalot.core.schema.introspection import NONE, SCHEMA, Catalogue, add, called
@@ -23,6 +25,8 @@ _WRITE_RULES = frozenset("234")
 _ACTIONS = frozenset("cnd")
 # CURRENT_DATE to LOCALTIMESTAMP(n); those behind them tell of the session (primnodes.h).
 _CLOCKS = frozenset(f"op{number}" for number in range(9))
+# The tree of a view is cut where the number of a function or relation follows.
+_OIDS = re.compile(r",(\d+) ")
 _REASONS = {
     "sample": "takes a sample",
     "lock": "locks rows",
@@ -51,7 +55,9 @@ class _Reading:
         self._rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         for kind, *columns in rows:
             self._rows[kind].append(tuple(columns))
-        self._tables = frozenset(canonical(name) for name, kind, *_ in self._rows["relation"])
+        # Each name comes often; what is remembered of names elsewhere has not so much room.
+        self._names = cache(canonical)
+        self._tables = frozenset(self._names(name) for name, kind, *_ in self._rows["relation"])
         self._reads: dict[str, frozenset[str]] = {}
         self._changes: dict[str, frozenset[str]] = {}
         self._cascades: dict[str, frozenset[str]] = {}
@@ -91,16 +97,17 @@ class _Reading:
         for relation, kind, part, name, *_ in self._rows["calls"]:
             shows = (kind == "v" and part == _SELECT_RULE) or part == "policy"
             if shows and called(name) in functions:
-                volatile[canonical(relation)] = f"calls {called(name)}()"
-            add(calls, canonical(relation), frozenset({called(name)}))
+                volatile[self._names(relation)] = f"calls {called(name)}()"
+            add(calls, self._names(relation), frozenset({called(name)}))
+        views = {self._names(name) for name, kind, *_ in self._rows["relation"] if kind == "v"}
         # As texts that name and call what the views do.
         texts = {
-            canonical(name): " ".join(
-                [f'"{source}"' for source in self._reads.get(canonical(name), NONE)]
-                + [f"{name}()" for name in calls.get(canonical(name), NONE)]
+            view: " ".join(
+                [f'"{source}"' for source in self._reads.get(view, NONE)]
+                + [f"{name}()" for name in calls.get(view, NONE)]
             )
-            for name, kind, *_ in self._rows["relation"]
-            if kind == "v"
+            for view in views
+            if self._routines
         }
         writers = writers_among(self._routines, texts, self._tables, "postgresql")
         for token, name, kind, *_ in self._rows["alias"]:
@@ -121,7 +128,7 @@ class _Reading:
             routines=frozenset(routine.name for routine in self._routines),
             writers=writers,
             volatile={
-                name: f"reads {'the view ' * (name in texts)}{name}, which {reason}"
+                name: f"reads {'the view ' * (name in views)}{name}, which {reason}"
                 for name, reason in volatile.items()
             },
             implied={
@@ -135,47 +142,59 @@ class _Reading:
                 if volatility == "v"
             ),
             settings=tuple(sorted(" ".join(filter(None, row)) for row in self._rows["setting"])),
-            unexamined=frozenset(canonical(name) for name, *_ in self._rows["unexamined"]),
+            unexamined=frozenset(self._names(name) for name, *_ in self._rows["unexamined"]),
         )
 
     def _note_relations(self) -> None:
+        reads: dict[str, set[str]] = defaultdict(set)
+        changes: dict[str, set[str]] = defaultdict(set)
         for owner, kind, part, source, *_ in self._rows["uses"]:
-            name, others = canonical(owner), frozenset({canonical(source)})
-            if part in _WRITE_RULES or (kind == "v" and part == _SELECT_RULE):
+            name, other = self._names(owner), self._names(source)
+            shows = kind == "v" and part == _SELECT_RULE
+            if name != other and (shows or part in _WRITE_RULES):
                 # What is written to a view is written to what it shows.
-                add(self._changes, name, others)
-            if part == "policy" or (kind == "v" and part == _SELECT_RULE):
-                add(self._reads, name, others)
+                changes[name].add(other)
+            if name != other and (shows or part == "policy"):
+                reads[name].add(other)
+        self._reads |= {name: frozenset(others) for name, others in reads.items()}
+        self._changes |= {name: frozenset(others) for name, others in changes.items()}
         for child, parent, *_ in self._rows["parent"]:
             # One version stands for a whole tree of partitions: its root's.
-            add(self._reads, canonical(child), frozenset({canonical(parent)}))
-            add(self._changes, canonical(child), frozenset({canonical(parent)}))
+            add(self._reads, self._names(child), frozenset({self._names(parent)}))
+            add(self._changes, self._names(child), frozenset({self._names(parent)}))
         for parent, child, on_update, *_ in self._rows["cascade"]:
             edges = self._changes if on_update in _ACTIONS else self._cascades
-            add(edges, canonical(parent), frozenset({canonical(child)}))
+            add(edges, self._names(parent), frozenset({self._names(child)}))
 
     def _volatile_trees(self) -> dict[str, str]:
         volatile = {
-            canonical(name): "is a sequence"
+            self._names(name): "is a sequence"
             for name, kind, *_ in self._rows["relation"]
             if kind == "S"
         }
+        built_in = {oid: name for name, oid, *_ in self._rows["built in"]}
+        system = {oid: name for name, oid, *_ in self._rows["system"]}
         for relation, kind, functions, relations, marks in self._rows["tree"]:
-            reason = _reason(kind, functions or "", relations, marks.split())
+            reason = _reason(
+                kind,
+                {built_in[oid] for oid in _OIDS.findall(functions) if oid in built_in},
+                {system[oid] for oid in _OIDS.findall(relations) if oid in system},
+                marks.split(),
+            )
             if reason is not None:
-                volatile[canonical(relation)] = reason
+                volatile[self._names(relation)] = reason
         return volatile
 
 
-def _reason(kind: str, functions: str, relations: str | None, marks: list[str]) -> str | None:
+def _reason(kind: str, functions: set[str], relations: set[str], marks: list[str]) -> str | None:
     """Return why what a tree shows may differ though no table has changed, or None."""
     # What a policy asks of the session is in every key: its role and what was SET on it.
     of_session = SESSION_FUNCTIONS if kind == "policy" else NONE
-    if names := set(functions.split()) - of_session:
+    if names := functions - of_session:
         is_chance = not names.isdisjoint(CHANCE_FUNCTIONS)
         return "uses chance" if is_chance else f"calls the volatile function {min(names)}()"
     if relations:
-        return f"depends on the server's state through {relations.split()[0]}"
+        return f"depends on the server's state through {min(relations)}"
     if not _CLOCKS.isdisjoint(marks):
         return "reads the clock"
     if kind == "view" and any(mark.startswith("op") for mark in marks):

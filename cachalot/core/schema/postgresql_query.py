@@ -60,19 +60,14 @@ WITH relation AS MATERIALIZED (
     UNION ALL
     SELECT relation.relname, 'policy', concat(p.polqual::text, p.polwithcheck::text)
       FROM pg_policy p JOIN relation ON relation.oid = p.polrelid
-), built_in AS MATERIALIZED (
-    SELECT oid, proname FROM pg_proc
-     WHERE oid < {own} AND (provolatile = 'v' OR proname = ANY ('{{{named}}}'))
-), system AS MATERIALIZED (
-    SELECT oid, relname FROM pg_class WHERE oid < {own} AND relkind IN ('r', 'v')
 )
 SELECT 'relation', relname::text, relkind, NULL::text, NULL::text, NULL::text FROM relation
 UNION ALL
-SELECT 'uses', used.relname, used.relkind, used.kind, relation.relname, relation.relkind
+SELECT DISTINCT 'uses', used.relname, used.relkind, used.kind, relation.relname, relation.relkind
   FROM used JOIN relation ON relation.oid = used.refobjid
  WHERE used.refclassid = 'pg_class'::regclass
 UNION ALL
-SELECT 'calls', used.relname, used.relkind, used.kind, routine.proname, NULL
+SELECT DISTINCT 'calls', used.relname, used.relkind, used.kind, routine.proname, NULL
   FROM used LEFT JOIN pg_operator o ON o.oid = used.refobjid
                                    AND used.refclassid = 'pg_operator'::regclass
   JOIN routine ON routine.oid = coalesce(o.oprcode, used.refobjid)
@@ -126,13 +121,15 @@ SELECT 'setting', s.setdatabase::text, s.setrole::text, s.setconfig::text, NULL,
   FROM pg_db_role_setting s
  WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
 UNION ALL
+SELECT 'built in', proname, oid::text, NULL, NULL, NULL FROM pg_proc
+ WHERE oid < {own} AND (provolatile = 'v' OR proname = ANY ('{{{named}}}'))
+UNION ALL
+SELECT 'system', relname, oid::text, NULL, NULL, NULL FROM pg_class
+ WHERE oid < {own} AND relkind IN ('r', 'v')
+UNION ALL
 SELECT 'tree', tree.relname, tree.kind,
-       (SELECT string_agg(built_in.proname, ' ')
-          FROM unnest(string_to_array(nodes, ' :funcid ')) WITH ORDINALITY x(text, n)
-          JOIN built_in ON built_in.oid::text = split_part(left(x.text, 12), ' ', 1) AND n > 1),
-       (SELECT string_agg(system.relname, ' ')
-          FROM unnest(string_to_array(nodes, ' :relid ')) WITH ORDINALITY x(text, n)
-          JOIN system ON system.oid::text = split_part(left(x.text, 12), ' ', 1) AND n > 1),
+       (SELECT string_agg(left(x, 12), ',') FROM unnest(string_to_array(nodes, ' :funcid ')) x),
+       (SELECT string_agg(left(x, 12), ',') FROM unnest(string_to_array(nodes, ' :relid ')) x),
        concat_ws(' ',
            (SELECT string_agg('op' || split_part(left(x.text, 4), ' ', 1), ' ')
               FROM unnest(string_to_array(nodes, '{{SQLVALUEFUNCTION :op '))
