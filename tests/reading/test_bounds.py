@@ -155,7 +155,7 @@ class BoundTests(CacheTestCase):
         caches["default"].clear()
         for name, before, expected in (
             # The schema's version is missing as well, so the catalogue is read again.
-            ("cold", lambda: None, {"get_many": 1, "get": 2, "add": 2, "set": 1}),
+            ("cold", lambda: None, {"get_many": 1, "get": 3, "add": 2, "set": 1}),
             ("kept in the cache", lambda: None, {"get_many": 1}),
             ("kept in this process", lambda: None, {"get": 1}),
             ("written here", author.save, {"get_many": 1, "set": 1}),

@@ -75,11 +75,15 @@ class Store:
         return self._nonces(version_keys, {} if version is None else {key: version})
 
     def version(self, key: str) -> tuple[Any, bool]:
-        """Return what lies under a version's key, pending or not, and whether it was added now."""
+        """Return what lies under a version's key, pending or not, and whether it was missing.
+
+        A missing one is added; None is returned if the cache does not keep it.
+        """
         version = self.cache.get(key)
         if version is not None:
             return version, False
-        return self._completed([key], {})[key], True
+        self._add_missing([key], {})
+        return self.cache.get(key), True
 
     def _nonces(self, version_keys: Sequence[str], found: dict[str, Any]) -> tuple[str, ...] | None:
         if len(found) < len(version_keys):
