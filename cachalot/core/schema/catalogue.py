@@ -306,7 +306,8 @@ def _read_and_keep(connection: BaseDatabaseWrapper, key: Key) -> Catalogue | Non
         if is_interruption(error):
             raise
         logger.warning("The catalogue of %r could not be read: %r", connection.alias, error)
-        _rests_until[key] = monotonic() + REST_SECONDS
+        if connection.vendor != "sqlite":  # which says at once that it is locked
+            _rests_until[key] = monotonic() + REST_SECONDS
         return None
     with _lock:
         # What was forgotten meanwhile may be what was just read.

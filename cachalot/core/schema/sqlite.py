@@ -37,8 +37,8 @@ def read(cursor: Any, is_thorough: bool) -> Catalogue:
     """Return the catalogue that a driver's cursor reads; raise at once where it is locked."""
     cursor.execute("PRAGMA busy_timeout")
     (busy_timeout,) = cursor.fetchone()
-    cursor.execute("PRAGMA busy_timeout = 0")
     try:
+        cursor.execute("PRAGMA busy_timeout = 0")
         return _read(cursor)
     finally:
         cursor.execute(f"PRAGMA busy_timeout = {busy_timeout}")
