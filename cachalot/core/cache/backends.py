@@ -23,6 +23,8 @@ from django.core.cache.backends.redis import RedisCache
 from django.core.files import locks
 from django.utils.module_loading import import_string
 
+from cachalot.core.interruptions import is_interruption
+
 _REDIS = "django.core.cache.backends.redis.RedisCache"
 _DJANGO_REDIS = "django_redis.cache.RedisCache"
 _PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
@@ -177,6 +179,8 @@ def what_serializer_spoils(cache: BaseCache) -> str | None:
             else:
                 back = serializer.loads(serializer.dumps(sample))
         except Exception as error:
+            if is_interruption(error):
+                raise
             return f"{type(error).__name__}: {error}"
         if _without_lists(back) != sample:
             return f"{sample!r} comes back as {back!r}"

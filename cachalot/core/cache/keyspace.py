@@ -16,6 +16,7 @@ from django.core.cache import CacheHandler, InvalidCacheBackendError, caches
 from django.core.cache.backends.base import BaseCache, default_key_func
 
 from cachalot.core.cache.versions import new_nonce
+from cachalot.core.interruptions import is_interruption
 from cachalot.settings import forget_on_change
 
 logger = logging.getLogger("cachalot")
@@ -58,6 +59,8 @@ def namespace_of(cache_alias: str) -> str:
     try:
         has_own_keys = _has_own_keys(cache_alias)
     except Exception as error:
+        if is_interruption(error):
+            raise
         # Whoever opens the cache says so.
         logger.debug("The cache %r cannot be opened: %r", cache_alias, error)
         return ""
@@ -66,6 +69,8 @@ def namespace_of(cache_alias: str) -> str:
     try:
         return caches[cache_alias].make_key("")
     except Exception as error:
+        if is_interruption(error):
+            raise
         logger.debug("The keys of the cache %r cannot be made: %r", cache_alias, error)
         return new_nonce()
 
