@@ -13,7 +13,7 @@ from django.test import override_settings
 
 from cachalot.core.connection.state import state_of
 from cachalot.core.reading import keys
-from cachalot.core.schema import catalogue
+from cachalot.core.schema import asking, catalogue
 from tests.library.models import Author, Tag
 from tests.support import CacheTestCase, close_caches, in_thread
 
@@ -144,7 +144,7 @@ class ForgettingTests(CacheTestCase):
 
     def test_a_catalogue_that_was_being_read_when_the_schema_changed(self) -> None:
         catalogue.forget()
-        read = catalogue._read
+        read = asking.ask
         new = read(connection, False)
         old = replace(new, functions=frozenset({"gone"}))
 
@@ -155,7 +155,7 @@ class ForgettingTests(CacheTestCase):
             catalogue.catalogue_of(connection)
             return old
 
-        mock.patch.object(catalogue, "_read", change_schema).start()
+        mock.patch.object(asking, "ask", change_schema).start()
         self.addCleanup(mock.patch.stopall)
         catalogue.catalogue_of(connection)
         self.assertEqual(catalogue.catalogue_of(connection), new)

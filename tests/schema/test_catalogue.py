@@ -15,7 +15,7 @@ from django.apps.registry import Apps
 from django.db import DatabaseError, OperationalError, connection, models, transaction
 from django.test import SimpleTestCase
 
-from cachalot.core.schema import catalogue
+from cachalot.core.schema import asking, catalogue
 from cachalot.core.schema.postgresql_query import statements
 from tests.library.models import Author, BookSummary, Shelf
 from tests.support import CacheTestCase, in_process, in_thread
@@ -308,7 +308,7 @@ class UnknownTests(CacheTestCase):
 
     def test_reads_are_not_cached_and_writes_touch_all(self) -> None:
         self.assertCached(names)
-        with mock.patch.object(catalogue, "_read", side_effect=DatabaseError("locked")):
+        with mock.patch.object(asking, "ask", side_effect=DatabaseError("locked")):
             catalogue.forget()
             with self.assertLogs("cachalot", "WARNING"), transaction.atomic():
                 self.assertNeverCached(names)
@@ -321,7 +321,7 @@ class UnknownTests(CacheTestCase):
         self.assertCached(names)
         run("CREATE TABLE fresh (id integer, label varchar(9))")
         self.addCleanup(run, "DROP TABLE fresh")
-        with mock.patch.object(catalogue, "_read", side_effect=AssertionError("is read")):
+        with mock.patch.object(asking, "ask", side_effect=AssertionError("is read")):
             Shelf.objects.create(label="x")
             run("ALTER TABLE fresh ADD COLUMN n integer", "INSERT INTO fresh (id) VALUES (1)")
         self.assertHits(names)
@@ -330,25 +330,25 @@ class UnknownTests(CacheTestCase):
         """As far as is known before the catalogue is read again."""
         serial = {"mysql": "bigint AUTO_INCREMENT", "postgresql": "bigserial"}
         run(
-            f"CREATE TABLE lines (id {serial.get(connection.vendor, 'integer')} PRIMARY KEY,"
+            f"CREATE TABLE shelf_lines (id {serial.get(connection.vendor, 'integer')} PRIMARY KEY,"
             " shelf_id bigint, CONSTRAINT lines_of FOREIGN KEY (shelf_id)"
             " REFERENCES library_shelf (id) ON DELETE CASCADE)"
         )
-        self.addCleanup(run, "DROP TABLE lines")
+        self.addCleanup(run, "DROP TABLE shelf_lines")
 
         class Line(models.Model):
             shelf_id = models.BigIntegerField()
 
             class Meta:
                 app_label = "library"
-                db_table = "lines"
+                db_table = "shelf_lines"
                 apps = Apps()
 
         shelf = Shelf.objects.create(label="x")
         Line.objects.create(shelf_id=shelf.pk)
         self.assertCached(Line.objects.count)
-        run("CREATE INDEX of_shelf ON lines (shelf_id)")
-        with mock.patch.object(catalogue, "_read", side_effect=AssertionError("is read")):
+        run("CREATE INDEX of_shelf ON shelf_lines (shelf_id)")
+        with mock.patch.object(asking, "ask", side_effect=AssertionError("is read")):
             Shelf.objects.filter(pk=shelf.pk)._raw_delete("default")
         self.assertEqual(Line.objects.count(), 0)
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.test import override_settings
 
-from cachalot.core.schema import catalogue
+from cachalot.core.schema import asking, catalogue
 from tests.library.models import Author, Book, BookSummary, OddlyNamed, Tag
 from tests.support import CacheTestCase, count_queries, in_thread
 
@@ -41,7 +41,7 @@ class RawWriteTests(CacheTestCase):
         catalogue.forget()
         self.addCleanup(catalogue.forget)
         with (
-            mock.patch.object(catalogue, "_read", side_effect=DatabaseError("no catalogue")),
+            mock.patch.object(asking, "ask", side_effect=DatabaseError("no catalogue")),
             self.assertRaisesMessage(DatabaseError, "FROBNICATE"),
         ):
             run("FROBNICATE")

@@ -13,7 +13,7 @@ from django.db.models import Func, Value
 from django.db.models.expressions import RawSQL
 
 from cachalot.core.cache.store import Store
-from cachalot.core.schema import catalogue
+from cachalot.core.schema import asking, catalogue
 from tests.library.models import Author, BookSummary, OddlyNamed, Publisher, Shelf, Tag
 from tests.support import count_queries, in_process, in_thread
 from tests.writing.test_raw_statements import (
@@ -288,7 +288,7 @@ class FunctionTests(StatementTestCase):
         ask()
         with (
             mock.patch.object(Store, "read", side_effect=Store.read, autospec=True) as read,
-            mock.patch.object(catalogue, "_read", side_effect=AssertionError("is read again")),
+            mock.patch.object(asking, "ask", side_effect=AssertionError("is read again")),
         ):
             ask()
         # The queryset's own.

@@ -8,34 +8,24 @@ transaction it stays so until that is over.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from time import monotonic, perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.cache.door import cache_in_use
-from cachalot.core.connection.cursor import driver_cursor, is_idle
 from cachalot.core.connection.databases import alias_reached_by, aliases_changing_with
 from cachalot.core.connection.state import state_of
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.locks import fork_safe_lock
-from cachalot.core.schema import mysql, postgresql, sqlite
+from cachalot.core.schema import asking
 from cachalot.core.schema.introspection import SCHEMA, Catalogue
 from cachalot.core.schema.tables import known_tables
 from cachalot.core.schema.version_keys import version_keys
-from cachalot.core.sql.names import canonical
 from cachalot.core.sql.text import words_of
 
 logger = logging.getLogger("cachalot")
 
-#: By vendor: return the catalogue that a driver's cursor reads, whether or not it is a thorough
-#: reading, which leaves nothing unexamined.
-READERS: dict[str, Callable[[Any, bool], Catalogue]] = {
-    "sqlite": sqlite.read,
-    "postgresql": postgresql.read,
-    "mysql": mysql.read,
-}
 #: Seconds for which a catalogue is not asked for that could not be read.
 REST_SECONDS = 1.0
 #: Seconds of a reading that may be done before each transaction of a migration; one that takes
@@ -280,19 +270,7 @@ def outdate() -> None:
 
 
 def _may_be_read(connection: BaseDatabaseWrapper, key: Key) -> bool:
-    if monotonic() < _rests_until.get(key, 0.0):
-        return False
-    try:
-        connection.ensure_connection()
-        state = state_of(connection)
-        if connection.vendor == "mysql" and (state.is_in_transaction() or state.is_lost):
-            return False  # the driver does not tell
-        return is_idle(connection)
-    except Exception as error:
-        if is_interruption(error):
-            raise
-        logger.debug("The catalogue of %r cannot be asked for: %r", connection.alias, error)
-        return False
+    return monotonic() >= _rests_until.get(key, 0.0) and asking.may_be_asked(connection)
 
 
 def _read_and_keep(connection: BaseDatabaseWrapper, key: Key) -> Catalogue | None:
@@ -301,7 +279,7 @@ def _read_and_keep(connection: BaseDatabaseWrapper, key: Key) -> Catalogue | Non
     began, began_in, changes = perf_counter(), epoch, _changes.get(key, ())
     version = _schema_version(connection)
     try:
-        catalogue = _read(connection, key in _thorough)
+        catalogue = asking.ask(connection, key in _thorough)
     except Exception as error:
         if is_interruption(error):
             raise
@@ -321,18 +299,6 @@ def _read_and_keep(connection: BaseDatabaseWrapper, key: Key) -> Catalogue | Non
             _wanted.discard(key)
     if is_right and before is not None and before.catalogue is not catalogue:
         outdate()
-    return catalogue
-
-
-def _read(connection: BaseDatabaseWrapper, is_thorough: bool) -> Catalogue:
-    if connection.vendor not in READERS:
-        names = connection.introspection.table_names(include_views=True)
-        return Catalogue(frozenset(map(canonical, names)))
-    with driver_cursor(connection) as cursor:
-        catalogue = READERS[connection.vendor](cursor, is_thorough)
-    driver_connection: Any = connection.connection
-    if not connection.get_autocommit() and connection.vendor != "sqlite":
-        driver_connection.rollback()  # the transaction that the question has begun
     return catalogue
 
 
