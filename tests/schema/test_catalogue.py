@@ -280,24 +280,6 @@ class SQLiteTests(CacheTestCase):
             holder.join()
         self.assertEqual(sorted(names()), ["first", "second"])
 
-    def test_a_database_that_is_locked_is_not_waited_for(self) -> None:
-        connection.ensure_connection()
-        other = connection.copy()
-        other.ensure_connection()
-        driver_connection: Any = other.connection
-        driver_connection.execute("BEGIN EXCLUSIVE")
-        try:
-            catalogue.forget()
-            with self.assertLogs("cachalot", "WARNING"):
-                self.assertIsNone(catalogue.catalogue_of(connection))
-        finally:
-            driver_connection.execute("ROLLBACK")
-            other.close()
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA busy_timeout")
-            self.assertEqual(cursor.fetchone(), (20_000,))
-        catalogue.forget()
-
 
 class UnknownTests(CacheTestCase):
     """Where the catalogue is not known in a transaction."""

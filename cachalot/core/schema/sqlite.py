@@ -34,17 +34,7 @@ _MODULES = frozenset(
 
 
 def read(cursor: Any, is_thorough: bool) -> Catalogue:
-    """Return the catalogue that a driver's cursor reads; raise at once where it is locked."""
-    cursor.execute("PRAGMA busy_timeout")
-    (busy_timeout,) = cursor.fetchone()
-    try:
-        cursor.execute("PRAGMA busy_timeout = 0")
-        return _read(cursor)
-    finally:
-        cursor.execute(f"PRAGMA busy_timeout = {busy_timeout}")
-
-
-def _read(cursor: Any) -> Catalogue:
+    """Return the catalogue that a driver's cursor reads."""
     cursor.execute("PRAGMA database_list")
     # What belongs to the session alone is in "temp", which is listed once there is something in it.
     rows, references = [], []
