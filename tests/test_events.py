@@ -23,6 +23,7 @@ from cachalot.core.events import Invalidation, Read
 from cachalot.core.outcomes import Outcome
 from cachalot.core.reading import results as storing
 from cachalot.core.schema import catalogue as schema_catalogue
+from cachalot.core.schema.introspection import Catalogue
 from tests.library.models import Author, Book
 from tests.support import CacheTestCase, count_queries
 
@@ -207,7 +208,7 @@ class RefusalTests(EventTestCase):
             )
 
     def test_a_table_without_transactions_under_a_snapshot(self) -> None:
-        catalogue = mock.Mock(untransactional=frozenset({"library_book"}))
+        catalogue = Catalogue(untransactional=frozenset({"library_book"}))
         with (
             mock.patch.object(State, "visibility", return_value=Visibility.SNAPSHOT),
             mock.patch.object(schema_catalogue, "remembered_catalogue_of", return_value=catalogue),

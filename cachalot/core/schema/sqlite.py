@@ -18,7 +18,11 @@ from cachalot.core.schema.introspection import (
 from cachalot.core.sql.names import canonical
 from cachalot.core.sql.routines import Routine, writers_among
 
-_MASTER = "SELECT name, tbl_name, type, sql FROM {} WHERE sql IS NOT NULL AND type <> 'index'"
+# SQLite's own tables, such as those that ANALYZE makes, have names that no other may have.
+_MASTER = (
+    "SELECT name, tbl_name, type, sql FROM {} "
+    "WHERE sql IS NOT NULL AND type <> 'index' AND name NOT GLOB 'sqlite_*'"
+)
 _ACTION = re.compile(r"\bCASCADE\b|\bSET\s+(?:NULL|DEFAULT)\b", re.IGNORECASE)
 _ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 # SQLITE_DETERMINISTIC; and the aggregates of Django, which sqlite3 cannot register as such
