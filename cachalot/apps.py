@@ -7,13 +7,13 @@ from types import ModuleType
 
 from django.apps import AppConfig, apps
 from django.core.checks import Tags, register
-from django.core.signals import setting_changed
+from django.core.signals import request_finished, setting_changed
 from django.db.models.signals import class_prepared, post_migrate
 
 from cachalot import checks, settings
 from cachalot.api import invalidate_migrated
 from cachalot.core import patches
-from cachalot.core.cache import door
+from cachalot.core.cache import door, stores
 from cachalot.core.connection import databases
 
 
@@ -33,6 +33,7 @@ def wire() -> None:
     setting_changed.connect(settings.follow_change, dispatch_uid="cachalot.settings")
     class_prepared.connect(_forget_models, dispatch_uid="cachalot.models")
     post_migrate.connect(invalidate_migrated, dispatch_uid="cachalot.migrations")
+    request_finished.connect(stores.close_own_stores, dispatch_uid="cachalot.stores")
     for check in checks.CHECKS:
         register(check, "cachalot", Tags.compatibility)
     for asking in checks.DATABASE_CHECKS:

@@ -19,6 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.functional import classproperty
 
 from cachalot.api import cachalot_disabled
+from cachalot.core.cache.stores import close_own_stores
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ def count_queries(read: Callable[[], T], using: str = "default") -> tuple[T, int
 
 def close_caches() -> None:
     """Close what this thread has opened to caches."""
+    close_own_stores()
     for cache in caches.all(initialized_only=True):
         cache.close()
 

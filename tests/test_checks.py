@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import pytest
 from django.conf import settings
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
@@ -270,7 +271,11 @@ class AliasCheckTests(CheckTestCase):
     def assertReports(self, message_id: str | None, **overrides: Any) -> CheckMessage | None:
         postgresql = {"ENGINE": "django.db.backends.postgresql", "HOST": "", "PORT": "", "TEST": {}}
         settings = {alias: {**postgresql, **place} for alias, place in self.places.items()}
-        with mock.patch.dict(connections.settings, settings, clear=True):
+        with (
+            mock.patch.dict(connections.settings, settings, clear=True),
+            # Whether or not the driver is installed.
+            mock.patch("cachalot.core.connection.databases._vendor_of", return_value="postgresql"),
+        ):
             return super().assertReports(message_id, **overrides)
 
     def test_aliases_that_look_alike_are_a_warning(self) -> None:
@@ -392,6 +397,7 @@ class CacheCheckTests(CheckTestCase):
                 self.assertSays("'results', whose serializer spoils", "W014", **in_cache(backend))
         for name in ("DjangoRedisOfPickle", "DjangoRedisOfLists"):
             self.assertReports(None, **in_cache(f"tests.test_checks.{name}"))
+        pytest.importorskip("redis")
         self.assertSays(
             "Object of type bytes is not JSON serializable",
             "W014",
@@ -582,6 +588,11 @@ class ValueCheckTests(CheckTestCase):
         )
 
 
+# Django's own checks of URLs want some.
+urlpatterns: list[Any] = []
+
+
+@override_settings(ROOT_URLCONF=__name__)
 class AskedDatabaseTests(CheckTestCase):
     databases = {"default"}
 

@@ -30,8 +30,8 @@ from cachalot.core.reading import reads
 from cachalot.core.reading.compiled import current
 from cachalot.core.schema import catalogue
 from cachalot.core.sql.names import canonical
+from cachalot.core.writing import bulk_methods, invalidation, transactions, writes
 from cachalot.core.writing import cursor_statements as raw
-from cachalot.core.writing import invalidation, transactions, writes
 
 _WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
 
@@ -151,10 +151,10 @@ def _accounted_procedure(original: Callable[..., Any]) -> Callable[..., Any]:
 def _accounted_bulk(original: Callable[..., Any]) -> Callable[..., Any]:
     def __getattr__(self: CursorWrapper, name: str) -> Any:
         attribute = original(self, name)
-        if name in raw.BULK_METHODS:
-            return raw.account_for(self.db, name, attribute)
-        if name in raw.FETCH_METHODS and state_of(self.db).unfinished:
-            return raw.finishing(self.db, attribute)
+        if name in bulk_methods.BULK_METHODS:
+            return bulk_methods.account_for(self.db, name, attribute)
+        if name in bulk_methods.FETCH_METHODS and state_of(self.db).unfinished:
+            return bulk_methods.finishing(self.db, attribute)
         return attribute
 
     return __getattr__
@@ -171,7 +171,7 @@ def _accounted_iteration(original: Callable[..., Any]) -> Callable[..., Any]:
 def _accounted_bulk_in_debug(original: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         bound = partial(original, self)
-        return raw.account_for(self.db, original.__name__, bound)(*args, **kwargs)
+        return bulk_methods.account_for(self.db, original.__name__, bound)(*args, **kwargs)
 
     return method
 

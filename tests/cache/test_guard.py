@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -511,7 +512,9 @@ class OwnClientTests(GuardedTestCase):
         return found
 
     def test_memcached(self) -> None:
-        for backend in ("PyMemcacheCache", "PyLibMCCache"):
+        for backend, client in (("PyMemcacheCache", "pymemcache"), ("PyLibMCCache", "pylibmc")):
             with self.subTest(backend):
+                if find_spec(client) is None:
+                    self.skipTest(f"{client} is not installed")
                 found = self.stores(backend)
                 self.assertEqual(len({id(store.cache) for store in found}), 3)

@@ -15,10 +15,10 @@ from typing import Any
 from unittest import mock, skipUnless
 
 from django.conf import settings
-from django.core.cache import caches
 from django.db import DatabaseError, transaction
 from django.test import override_settings
 
+from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.guard import (
     REST_SECONDS,
 )
@@ -69,6 +69,13 @@ def impatient(backend: str, options: dict[str, Any]) -> dict[str, Any]:
         }
         patience = {"behaviors": behaviors}
     return {**options, **patience}
+
+
+def cache_in_use() -> Any:
+    """Return the cache with the client that cachalot has for this thread."""
+    store = guard_of("default").store()
+    assert store is not None
+    return store.cache
 
 
 def collect_sockets() -> None:
@@ -156,7 +163,7 @@ class ServerTests(GuardedTestCase):
         """Begin with a cache that is well, break it when the store comes to ``step``, mend it."""
         damage, repair = self.damages()[name]
         with self.subTest(damage=name, step=step):
-            caches["default"].clear()
+            cache_in_use().clear()
             self.start_again()
             Author.objects.all().delete()
             Author.objects.create(name="A")
@@ -184,7 +191,7 @@ class ServerTests(GuardedTestCase):
             repair()
         if CACHE == "pylibmc":
             # libmemcached lets seconds pass before it tries again: have a new client.
-            vars(caches["default"]).pop("_cache", None)
+            vars(cache_in_use()).pop("_cache", None)
 
     def test_the_site_answers_and_nothing_old_is_ever_read(self) -> None:
         for name, step in product(self.damages(), ("read", "mark_pending", "renew")):

@@ -28,6 +28,7 @@ from tests.support import CacheTestCase, count_queries, in_process
 
 ENGINES = {vendor: f"django.db.backends.{vendor}" for vendor in ("postgresql", "mysql")}
 ENGINES["sqlite"] = "django.db.backends.sqlite3"
+VENDORS = {engine: vendor for vendor, engine in ENGINES.items()}
 
 of_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="about files of SQLite")
 of_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="asks PostgreSQL")
@@ -46,6 +47,8 @@ def configured(**aliases: dict[str, Any]) -> Iterator[None]:
     }
     with (
         mock.patch.dict(connections.settings, settings, clear=True),
+        # Whether or not their drivers are installed.
+        mock.patch.object(databases, "_vendor_of", VENDORS.get),
         mock.patch.object(databases, "_configured", frozenset(aliases)),
         mock.patch.object(databases, "_asked", {}),
     ):

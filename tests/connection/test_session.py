@@ -9,8 +9,9 @@ from django.db import connection, transaction
 
 from cachalot.core.connection.session import Session
 from cachalot.core.connection.state import state_of
+from cachalot.core.sql.kinds import Kind
 from cachalot.core.sql.settings import settings_in
-from cachalot.core.sql.statements import Kind, classify
+from cachalot.core.sql.statements import classify
 from tests.library.models import Book
 from tests.support import CacheTestCase
 

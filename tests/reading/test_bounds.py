@@ -35,14 +35,16 @@ SET_VERSION = "set_many" if CACHE in {"django_redis", "pymemcache", "pylibmc"} e
 def counted_calls() -> Iterator[Counter[str]]:
     """Count what the cache in use is asked."""
     calls: Counter[str] = Counter()
-    cache = type(caches["default"])
+    store = guard_of().store()
+    assert store is not None
+    in_use, cache = store.cache, type(store.cache)
 
     def counting(name: str) -> Any:
         original = getattr(cache, name)
 
         @wraps(original)
         def count(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if is_outermost[0] and self is caches["default"]:
+            if is_outermost[0] and self is in_use:
                 calls[name] += 1
             was, is_outermost[0] = is_outermost[0], False
             try:

@@ -14,9 +14,10 @@ import pytest
 
 from cachalot.core import sql
 from cachalot.core.sql import remembered
+from cachalot.core.sql.kinds import Kind
 from cachalot.core.sql.names import canonical
 from cachalot.core.sql.remembered import Remembered, remembering
-from cachalot.core.sql.statements import Kind, classify
+from cachalot.core.sql.statements import classify
 from cachalot.core.sql.text import codes_of, names_after_keywords, words_of
 from tests.sql.steps import Counter
 

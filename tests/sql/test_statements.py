@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from cachalot.core.sql.kinds import Kind
 from cachalot.core.sql.names import canonical
 from cachalot.core.sql.settings import savepoint_in
-from cachalot.core.sql.statements import Kind, classify
+from cachalot.core.sql.statements import classify
 from cachalot.core.sql.text import names_after_keywords, without_comments
 
 ALL = ("sqlite", "postgresql", "mysql")

@@ -167,8 +167,11 @@ def what_serializer_spoils(cache: BaseCache) -> str | None:
     """Return what is wrong with the cache's serialiser; None if nothing is, or if it has none."""
     options: Any = getattr(cache, "_options", None)
     serde: Any = options.get("serde") if isinstance(options, dict) else None  # pymemcache's
-    # Of Django (django/core/cache/backends/redis.py) and of django-redis.
-    client: Any = getattr(cache, "_cache" if isinstance(cache, RedisCache) else "client", None)
+    try:
+        # Of Django (django/core/cache/backends/redis.py) and of django-redis.
+        client: Any = getattr(cache, "_cache" if isinstance(cache, RedisCache) else "client", None)
+    except ImportError:
+        return None  # the client is not installed, as whoever uses the cache is told
     serializer: Any = getattr(client, "_serializer", None)
     if serde is None and serializer is None:
         return None

@@ -1,7 +1,7 @@
-"""What happens when the cache does not answer: the site does.
+"""What happens when the cache fails; long, because every way to it meets the same rest and debts.
 
-After a failure the cache is left alone for a while. Versions that could not be renewed are owed:
-they are renewed before this process reads the cache again.
+The site answers all the same. After a failure the cache is left alone for a while. Versions that
+could not be renewed are owed: they are renewed before this process reads the cache again.
 """
 
 from __future__ import annotations

@@ -12,11 +12,22 @@ from cachalot.core.cache.keyspace import cache_of, new_cache
 from cachalot.core.cache.store import Store
 
 
-class _Stores(threading.local):
-    """Stores whose clients one thread has alone, with the settings that they were made of."""
+class _OwnStore:
+    """A store whose client one thread has alone, and the settings that it was made of."""
 
+    def __init__(self, cache_alias: str) -> None:
+        self.settings = caches.settings
+        self.store = Store(new_cache(cache_alias))
+
+    def __del__(self) -> None:
+        # Django closes what it has for a thread when a request ends; this one ends with its thread.
+        if hasattr(self, "store"):
+            self.store.cache.close()
+
+
+class _Stores(threading.local):
     def __init__(self) -> None:
-        self.by_alias: dict[str, tuple[object, Store]] = {}
+        self.by_alias: dict[str, _OwnStore] = {}
 
 
 _of_thread = _Stores()
@@ -46,11 +57,16 @@ def _store_of_thread(cache_alias: str) -> Store:
 
     ``caches`` follows asgiref's context, which threads that run at once may share.
     """
-    settings, store = _of_thread.by_alias.get(cache_alias, (None, None))
-    if store is None or settings is not caches.settings:
-        store = Store(new_cache(cache_alias))
-        _of_thread.by_alias[cache_alias] = caches.settings, store
-    return store
+    own = _of_thread.by_alias.get(cache_alias)
+    if own is None or own.settings is not caches.settings:
+        own = _of_thread.by_alias[cache_alias] = _OwnStore(cache_alias)
+    return own.store
+
+
+def close_own_stores(**kwargs: object) -> None:
+    """Close what this thread has alone, as Django closes caches at the end of a request."""
+    for own in _of_thread.by_alias.values():
+        own.store.cache.close()
 
 
 def _begin_in_child() -> None:

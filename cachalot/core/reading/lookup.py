@@ -120,14 +120,14 @@ def _read_shared(
     """Return the versions in force, the result stored under them and the schema's version."""
     keys = plan.version_keys
     with cache_in_use((*keys, key)) as store:
-        nonces, hit, schema = _find(store, key, plan, catalogue.schema_key_of(connection))
+        nonces, hit, schema = _find(store, key, plan, connection)
     if nonces is None:
         raise Bypass(_PENDING)
     return nonces, hit, schema
 
 
 def _find(
-    store: Store, key: str, plan: Plan, schema_key: str
+    store: Store, key: str, plan: Plan, connection: BaseDatabaseWrapper
 ) -> tuple[tuple[str, ...] | None, Hit | None, object]:
     """Return the versions in force, the result from this process or the cache, and the schema's.
 
@@ -146,11 +146,12 @@ def _find(
             local = None
     generation = recent_versions.generation
     if local is None:
-        nonces, stored, schema = store.read(keys, key, schema_key)
+        nonces, stored, schema = store.read(keys, key, catalogue.schema_key_of(connection))
     else:
         nonces, stored = store.current(keys), None
         if nonces is not None and nonces != local.nonces:
             local_tier.discard(key)
+            schema_key = catalogue.schema_key_of(connection)
             stored, schema = store.entry_and(key, nonces, schema_key)
             local = None
     if nonces is None:

@@ -1,4 +1,4 @@
-"""What the databases' own catalogues tell, kept until the schema changes.
+"""What the databases' own catalogues tell; long, because one lock and one epoch keep all of it.
 
 A catalogue is read when nobody feels it: outside of any transaction, when a connection is made,
 before a transaction begins or by a statement in autocommit mode. Where it is not known in an open

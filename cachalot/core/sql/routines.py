@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from cachalot.core.sql.statements import DATA_WORDS, SCHEMA_WORDS, keywords_of
+from cachalot.core.sql.kinds import DATA_WORDS, SCHEMA_WORDS, keywords_of
 from cachalot.core.sql.text import (
     UNICODE_IDENTIFIER,
     codes_of,

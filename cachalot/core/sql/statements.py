@@ -3,83 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
-from enum import Enum
 
+from cachalot.core.sql.kinds import (
+    HIDDEN_CODE,
+    OTHER_OBJECTS,
+    SCHEMA_WORDS,
+    Kind,
+    keywords_of,
+    kind_of,
+    object_of,
+    strongest,
+)
 from cachalot.core.sql.remembered import remembering
-from cachalot.core.sql.settings import possible_setters, sets
+from cachalot.core.sql.setters import possible_setters, sets
 from cachalot.core.sql.text import (
     UNICODE_IDENTIFIER,
-    WORD,
     codes_of,
     names_after_keywords,
     split,
-    without_quoted,
     words_of,
 )
 
-
-class Kind(Enum):
-    """What a statement can do to tables, or to its connection."""
-
-    READ = "read"
-    WRITE = "write"
-    SCHEMA = "schema"  # a write that also changes the catalogue
-    ANYTHING = "anything"  # may write any table of the database
-    TRANSACTION = "transaction"
-    SESSION = "session"
-
-
-#: Words that begin statements which change rows, and those that change what tables there are.
-DATA_WORDS = frozenset(
-    {"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE", "TRUNCATE", "COPY", "LOAD", "REPAIR"}
-)
-SCHEMA_WORDS = frozenset({"ALTER", "CREATE", "DROP", "RENAME", "REFRESH", "IMPORT"})
-# CALL, DO and EXECUTE run code that the text does not show.
-_HIDDEN_CODE = frozenset({"CALL", "DO", "EXECUTE", "EXEC"})
-_TRANSACTION = frozenset(
-    {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}
-)
-_SESSION = frozenset({"SET", "RESET", "DISCARD", "USE", "PRAGMA", "ATTACH", "DETACH"})
-# GRANT and REVOKE are none of them: row-level security may follow a role's memberships.
-_READS = frozenset(
-    """
-    SELECT VALUES TABLE SHOW DESCRIBE DESC EXPLAIN WITH DECLARE FETCH MOVE CLOSE LISTEN UNLISTEN
-    NOTIFY LOCK UNLOCK ANALYZE VACUUM CHECKPOINT PREPARE DEALLOCATE COMMENT KILL FLUSH
-    OPTIMIZE CHECK HELP CLUSTER REINDEX SECURITY
-    """.split()
-)
 # Words that are no keywords of these kinds and yet begin statements without hidden code.
 _HARMLESS = frozenset({"GRANT", "REVOKE", "HANDLER", "XA", "PREPARE", "COMMIT", "ROLLBACK", "SET"})
-_PREPARE = ["PREPARE", "TRANSACTION"]
-# Leading words whose statement may carry any other one.
-_CARRIERS = frozenset({"EXPLAIN", "DESCRIBE", "DESC", "PREPARE", "ANALYZE"})
-_STRENGTH = (Kind.ANYTHING, Kind.SCHEMA, Kind.WRITE, Kind.SESSION)
 # Statements with semicolons of their own.
 _DEFINITION = re.compile(r"\s*(?:CREATE|ALTER)\b", re.IGNORECASE)
 _ROUTINES = frozenset({"TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "PACKAGE", "RULE"})
-# What else is created or altered, and concerns only tables that the text names.
-_NAMED_OBJECTS = frozenset({"TABLE", "VIEW", "INDEX", "SEQUENCE", "TRIGGER", "POLICY", "EVENT"})
-_OTHER_OBJECTS = frozenset(
-    """
-    SCHEMA DATABASE ROLE USER GROUP SYSTEM OWNED FUNCTION PROCEDURE ROUTINE AGGREGATE PACKAGE RULE
-    TYPE DOMAIN EXTENSION SERVER COLLATION OPERATOR CAST TEXT FOREIGN
-    """.split()
-)
 # What ends MySQL's open transaction without being asked to (MariaDB: "SQL statements that cause
 # an implicit commit"), and what may contain such a statement.
-_IMPLICIT_COMMITS = _HIDDEN_CODE | frozenset(
+_IMPLICIT_COMMITS = HIDDEN_CODE | frozenset(
     """
     ALTER ANALYZE BEGIN CACHE CHANGE CHECK CREATE DROP FLUSH GRANT INSTALL LOCK OPTIMIZE RENAME
     REPAIR RESET REVOKE START STOP TRUNCATE UNINSTALL UNLOCK
     """.split()
-)
-# Words that write nothing where they stand: locks, foreign keys, functions of strings.
-_NO_KEYWORDS = re.compile(
-    r"\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b|\bDO\s+(?:NOTHING|UPDATE)\b|\bON\s+(?:DELETE|UPDATE)\b"
-    r"|\b(?:REPLACE|INSERT|TRUNCATE)\s*\(",
-    re.IGNORECASE,
 )
 # Longer texts hold the rows that they write, and do not come again.
 _MAX_REMEMBERED = 10_000
@@ -123,33 +80,18 @@ class _Reading:
     """One way to read the text. Servers differ in what is a literal, and so code."""
 
     def __init__(self, code: str, vendor: str) -> None:
-        if _DEFINITION.match(code) and _object_of(keywords_of(code, vendor)) in _ROUTINES:
+        if _DEFINITION.match(code) and object_of(keywords_of(code, vendor)) in _ROUTINES:
             self.parts = [code.strip()]
         else:
             self.parts = split(code, vendor)
         self.keywords = [keywords_of(part, vendor) for part in self.parts]
-        self.kinds = [_kind(words) for words in self.keywords]
+        self.kinds = [kind_of(words) for words in self.keywords]
         if len(self.kinds) > 1 and Kind.TRANSACTION in self.kinds:
             self.kind = Kind.ANYTHING
         elif len(self.kinds) == 1:
             self.kind = self.kinds[0]
         else:
-            self.kind = _strongest(self.kinds)
-
-
-def keywords_of(code: str, vendor: str) -> list[str]:
-    """Return the words of ``code``, as ``code_of()`` returns it, that may be keywords."""
-    # In this order: REPLACE "t" (a) is no function of strings.
-    return WORD.findall(without_quoted(_NO_KEYWORDS.sub(" ", code), vendor).upper())
-
-
-def _strongest(kinds: Collection[Kind]) -> Kind:
-    return next((strong for strong in _STRENGTH if strong in kinds), Kind.READ)
-
-
-def _object_of(keywords: list[str]) -> str | None:
-    """Return the word that says what is created, altered or dropped."""
-    return next((word for word in keywords if word in _NAMED_OBJECTS | _OTHER_OBJECTS), None)
+            self.kind = strongest(self.kinds)
 
 
 def classify(sql: str, vendor: str) -> Statement:
@@ -168,7 +110,7 @@ def _classify(sql: str, vendor: str) -> Statement:
     if len(kinds) == 1:
         kind = usual.kind
     else:
-        kind = Kind.ANYTHING if Kind.TRANSACTION in kinds else _strongest(kinds)
+        kind = Kind.ANYTHING if Kind.TRANSACTION in kinds else strongest(kinds)
     is_write = kind in {Kind.WRITE, Kind.SCHEMA, Kind.ANYTHING}
     if is_write and vendor == "postgresql" and UNICODE_IDENTIFIER.search(sql):
         kind = Kind.ANYTHING
@@ -202,64 +144,19 @@ def _classify(sql: str, vendor: str) -> Statement:
 _remembered = remembering(_classify, max_characters=_MAX_REMEMBERED, copies=10)
 
 
-def _kind(keywords: list[str]) -> Kind:
-    leading = keywords[0] if keywords else ""
-    second = keywords[1] if len(keywords) > 1 else ""
-    if leading in DATA_WORDS:
-        return Kind.WRITE
-    if leading in SCHEMA_WORDS:
-        return Kind.SCHEMA
-    if (second == "PREPARED" and leading in _TRANSACTION) or keywords[:2] == _PREPARE:
-        # Two-phase commit: another connection may decide the outcome.
-        return Kind.ANYTHING
-    if (leading, second) == ("SET", "STATEMENT"):
-        # MariaDB's SET STATEMENT setting = value FOR any statement.
-        return Kind.ANYTHING
-    if leading == "START" and second != "TRANSACTION":
-        # START REPLICA and its like
-        return Kind.ANYTHING
-    if leading in _TRANSACTION:
-        return Kind.TRANSACTION
-    if leading in _SESSION:
-        return Kind.SESSION
-    if leading in {"SELECT", "WITH"} or leading in _CARRIERS:
-        return _carried(leading, keywords)
-    if leading in _READS or not leading:
-        return Kind.READ
-    # Known to write anything, or unheard of: too much invalidated costs a little.
-    return Kind.ANYTHING
-
-
-def _carried(leading: str, keywords: list[str]) -> Kind:
-    """Return the kind of a statement that may have another one in it."""
-    # Each INSERT, MERGE and REPLACE may have an INTO. One more creates a table; MySQL's
-    # SELECT … INTO @variable costs an invalidation.
-    owners = sum(map(keywords.count, ("INSERT", "MERGE", "REPLACE")))
-    if keywords.count("INTO") > (0 if leading == "SELECT" else owners):
-        return Kind.SCHEMA
-    if leading in _CARRIERS:
-        if not _HIDDEN_CODE.isdisjoint(keywords):
-            return Kind.ANYTHING
-        if not SCHEMA_WORDS.isdisjoint(keywords):
-            return Kind.SCHEMA
-    if leading != "SELECT" and not DATA_WORDS.isdisjoint(keywords):
-        return Kind.WRITE
-    return Kind.READ
-
-
 def _cascades(keywords: list[str]) -> bool:
     if not keywords:
         return False
     if keywords[0] in {"TRUNCATE", "DROP"} and "CASCADE" in keywords:
         return True
-    return keywords[0] in SCHEMA_WORDS and _object_of(keywords) in _OTHER_OBJECTS
+    return keywords[0] in SCHEMA_WORDS and object_of(keywords) in OTHER_OBJECTS
 
 
 def _concerns_tables_alone(keywords: list[str]) -> bool:
     # Who is dropped along, or what a view or a trigger uses, the text need not say.
     return (
         keywords[:1] in (["CREATE"], ["ALTER"], ["DROP"])
-        and _object_of(keywords) in {"TABLE", "INDEX", "SEQUENCE"}
+        and object_of(keywords) in {"TABLE", "INDEX", "SEQUENCE"}
         and "CASCADE" not in keywords
     )
 

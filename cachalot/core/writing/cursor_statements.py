@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django.db import Error
@@ -13,18 +12,19 @@ from cachalot.core.connection.state import State, is_tracked, state_of
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.tables import known_tables_in
-from cachalot.core.sql.names import canonical
-from cachalot.core.sql.statements import Kind, Statement, classify
+from cachalot.core.sql.kinds import Kind
+from cachalot.core.sql.statements import Statement, classify
 from cachalot.core.writing import transactions
-from cachalot.core.writing.function_calls import calling, run_calling
+from cachalot.core.writing.function_calls import run_calling
 from cachalot.core.writing.invalidation import finish, invalidate_around
 from cachalot.core.writing.session_changes import may_set_session, sets_config, setting_session
-from cachalot.core.writing.writes import all_tables, write, writing
+from cachalot.core.writing.writes import all_tables, write
 from cachalot.settings import cachalot_settings
 
 T = TypeVar("T")
 
-_CHANGES_SCHEMA = frozenset({Kind.SCHEMA, Kind.ANYTHING})
+#: Kinds of statements that may change which tables there are.
+CHANGES_SCHEMA = frozenset({Kind.SCHEMA, Kind.ANYTHING})
 # Those whose text shows the functions that it calls. What may write anything needs no looking at.
 _CALLS = frozenset({Kind.READ, Kind.WRITE, Kind.SCHEMA, Kind.SESSION})
 # Unless they say so: SET TRANSACTION SNAPSHOT, START TRANSACTION WITH CONSISTENT SNAPSHOT.
@@ -35,7 +35,7 @@ def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Call
     """Run a raw statement, given with its parameters, and account for what it may change."""
     state = state_of(connection)
     if state.unfinished or state.is_lost:
-        _catch_up(connection, state)
+        catch_up(connection, state)
     try:
         result = _execute(connection, state, sql, params, run)
     except Error as error:
@@ -47,7 +47,7 @@ def execute(connection: BaseDatabaseWrapper, sql: object, params: Any, run: Call
     return result
 
 
-def _catch_up(connection: BaseDatabaseWrapper, state: State) -> None:
+def catch_up(connection: BaseDatabaseWrapper, state: State) -> None:
     """Account for what could not be known before now."""
     finish(connection)
     if state.is_lost:
@@ -65,7 +65,7 @@ def _execute(
         if is_own and is_followed and isinstance(sql, str):
             return run_calling(connection, sql, run)
         return run()
-    text = _text_of(sql, connection)
+    text = text_of(sql, connection)
     statement = classify(text, connection.vendor)
     if statement.kind not in _TAKES_NO_SNAPSHOT or "snapshot" in text.lower():
         state.note_statement()
@@ -86,11 +86,7 @@ def _account(
     text: str,
     run: Callable[[], T],
 ) -> T:
-    calls = statement.kind in _CALLS or (
-        # MySQL's SET @x = f(); nowhere else does SET take an expression.
-        statement.kind is Kind.SESSION and connection.vendor == "mysql" and "(" in text
-    )
-    if calls and cachalot_settings.CACHALOT_INVALIDATE_RAW:
+    if statement.kind in _CALLS and cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run_calling(
             connection,
             text,
@@ -155,11 +151,11 @@ def call_procedure(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     state, tables = state_of(connection), all_tables(connection)
     # psycopg's callproc() is a SELECT of its own, on the driver's cursor.
     result = write(connection, tables, run, commits=connection.vendor == "mysql")
-    _follow_hidden(connection, state, tables)
+    follow_hidden(connection, state, tables)
     return result
 
 
-def _follow_hidden(connection: BaseDatabaseWrapper, state: State, tables: frozenset[str]) -> None:
+def follow_hidden(connection: BaseDatabaseWrapper, state: State, tables: frozenset[str]) -> None:
     """Account for transactions begun and ended by code that may have written ``tables``."""
     if connection.vendor == "mysql" and state.transaction.overlay is not None:
         # What was read belongs to a snapshot that may be gone.
@@ -170,98 +166,8 @@ def _follow_hidden(connection: BaseDatabaseWrapper, state: State, tables: frozen
         state.overlay().touch(tables)
 
 
-#: Methods of the drivers' cursors that write and that ``CursorWrapper`` hands out as they are.
-BULK_METHODS = frozenset({"copy", "copy_expert", "copy_from", "executescript", "stream"})
-
-
-#: Methods after which the effect of a statement may be final.
-FETCH_METHODS = frozenset({"close", "fetchall", "fetchmany", "fetchone", "nextset"})
-
-
-def finishing(connection: BaseDatabaseWrapper, method: Callable[..., T]) -> Callable[..., T]:
-    """Return ``method``, one of ``FETCH_METHODS``, with a look at what is final behind it."""
-
-    def fetch(*args: Any, **kwargs: Any) -> T:
-        result = method(*args, **kwargs)
-        _catch_up(connection, state_of(connection))
-        return result
-
-    return fetch
-
-
-def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[..., T]) -> Any:
-    """Return ``method``, one of ``BULK_METHODS``, so that what it writes is accounted for."""
-    if name == "copy":  # psycopg: a context manager
-
-        @contextmanager
-        def copy(statement: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-            with _writing_raw(connection, statement):
-                with method(statement, *args, **kwargs) as copying:  # type: ignore[attr-defined]
-                    yield copying
-
-        return copy
-    if name == "stream":  # psycopg: a generator of rows
-
-        def stream(query: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-            with _writing_raw(connection, query):
-                yield from method(query, *args, **kwargs)  # type: ignore[misc]
-
-        return stream
-    if name == "copy_from":  # psycopg2, which names the table in place of a statement
-
-        def copy_from(file: Any, table: str, *args: Any, **kwargs: Any) -> T:
-            if not cachalot_settings.CACHALOT_INVALIDATE_RAW:
-                return method(file, table, *args, **kwargs)
-            return write(
-                connection, (canonical(table),), lambda: method(file, table, *args, **kwargs)
-            )
-
-        return copy_from
-    if name == "executescript":  # sqlite3, which commits an open transaction first
-
-        def executescript(script: str) -> T:
-            state = state_of(connection)
-            dirty = state.transaction.dirty
-
-            def run() -> T:
-                with _writing_raw(connection, script, commits=True):
-                    return method(script)
-
-            result = invalidate_around(connection, dirty, run)
-            statement = classify(script, connection.vendor)
-            _follow_hidden(connection, state, _tables_written(connection, statement))
-            return result
-
-        return executescript
-
-    def copy_expert(sql: Any, *args: Any, **kwargs: Any) -> T:  # psycopg2
-        with _writing_raw(connection, sql):
-            return method(sql, *args, **kwargs)
-
-    return copy_expert
-
-
-@contextmanager
-def _writing_raw(
-    connection: BaseDatabaseWrapper, sql: object, *, commits: bool = False
-) -> Iterator[None]:
-    text = _text_of(sql, connection)
-    statement = classify(text, connection.vendor)
-    if not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
-        yield
-        return
-    with calling(connection, text, defines=statement.kind is Kind.SCHEMA):
-        if statement.kind is Kind.READ:
-            yield
-            return
-        tables = _tables_written(connection, statement)
-        with writing(connection, tables, deletes=statement.deletes, commits=commits):
-            yield
-    if statement.kind in _CHANGES_SCHEMA:
-        _note_change(connection, statement)
-
-
-def _text_of(sql: object, connection: BaseDatabaseWrapper) -> str:
+def text_of(sql: object, connection: BaseDatabaseWrapper) -> str:
+    """Return the text of a statement in whatever form a cursor takes it."""
     if isinstance(sql, str):
         return sql
     if isinstance(sql, (bytes, bytearray)):
@@ -278,7 +184,7 @@ def _text_of(sql: object, connection: BaseDatabaseWrapper) -> str:
 def _write_raw(connection: BaseDatabaseWrapper, statement: Statement, run: Callable[[], T]) -> T:
     if not cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run()
-    tables = _tables_written(connection, statement)
+    tables = tables_written(connection, statement)
     is_hidden = statement.kind is Kind.ANYTHING
     result = write(
         connection,
@@ -291,7 +197,7 @@ def _write_raw(connection: BaseDatabaseWrapper, statement: Statement, run: Calla
         fetches="returning" in statement.words,
     )
     if is_hidden:
-        _follow_hidden(connection, state_of(connection), tables)
+        follow_hidden(connection, state_of(connection), tables)
     return result
 
 
@@ -305,10 +211,11 @@ def _change_schema(
         return _write_raw(connection, statement, run)
     finally:
         state.transaction.changed_schema |= state.is_in_transaction()
-        _note_change(connection, statement)
+        note_schema_change(connection, statement)
 
 
-def _note_change(connection: BaseDatabaseWrapper, statement: Statement) -> None:
+def note_schema_change(connection: BaseDatabaseWrapper, statement: Statement) -> None:
+    """Note what a statement of ``CHANGES_SCHEMA`` has made of the schema."""
     tables = _tables_named(connection, statement)
     routines = catalogue.remembered_catalogue_of(connection).routines
     names_all = statement.concerns_tables_alone and statement.words.isdisjoint(routines)
@@ -322,12 +229,12 @@ def _tables_named(connection: BaseDatabaseWrapper, statement: Statement) -> froz
     return statement.tables | named | (statement.words & there_are)
 
 
-def _tables_written(connection: BaseDatabaseWrapper, statement: Statement) -> frozenset[str]:
+def tables_written(connection: BaseDatabaseWrapper, statement: Statement) -> frozenset[str]:
     """Return what a raw statement may write: every table it names, or all there are."""
     tables = _tables_named(connection, statement)
     if statement.kind is Kind.ANYTHING or statement.cascades or not tables:
         tables = all_tables(connection)
-    return tables | {SCHEMA} if statement.kind in _CHANGES_SCHEMA else frozenset(tables)
+    return tables | {SCHEMA} if statement.kind in CHANGES_SCHEMA else frozenset(tables)
 
 
 def _change_session(

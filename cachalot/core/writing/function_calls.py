@@ -12,7 +12,7 @@ from cachalot.core.connection.state import state_of
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import NONE, SCHEMA, Catalogue
 from cachalot.core.sql.remembered import remembering
-from cachalot.core.sql.settings import is_well_known
+from cachalot.core.sql.setters import is_well_known
 from cachalot.core.sql.text import codes_of, words_of
 from cachalot.core.sql.volatility import called_in
 from cachalot.core.writing.writes import all_tables, writing

@@ -12,8 +12,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.connection.state import State
 from cachalot.core.schema import catalogue
+from cachalot.core.sql.kinds import Kind
 from cachalot.core.sql.settings import settings_in
-from cachalot.core.sql.statements import Kind, Statement
+from cachalot.core.sql.statements import Statement
 
 _TAKES_BACK_ALL = re.compile(r"\s*(?:RESET|DISCARD)\s+ALL\b", re.IGNORECASE)
 

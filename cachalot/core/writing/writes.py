@@ -78,7 +78,7 @@ class _Write:
         self._is_final = self._invalidation.end()
         if SCHEMA in self._at_once:
             catalogue.own_change(self._connection)
-        elif self._is_alone and not catalogue.follow(self._connection):
+        elif self._is_alone and self._at_once and not catalogue.follow(self._connection):
             # Another process has changed the schema while the statement waited for it.
             changed = changed_by(self._connection, self._named, self._deletes)
             invalidate_shared(alias_reached_by(self._connection), changed - self._changed)
