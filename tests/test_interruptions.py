@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -241,6 +241,18 @@ class RecognitionTests(CacheTestCase):
             raise foreign
 
         self.assertIs(is_interruption(self.caught(be_killed)), True)
+
+    def test_what_a_package_written_in_c_raises(self) -> None:
+        """It leaves no frame; that it takes part shows where it is imported."""
+        error = type("Damaged", (Exception,), {"__module__": "compressing.errors"})
+        for uses, expected in (({}, True), ({"compressing": ModuleType("compressing")}, False)):
+            module: dict[str, Any] = {"__name__": "some_cache.serializers", **uses}
+            exec("def load(error):\n    raise error", module)
+            with self.subTest(uses=uses):
+                try:
+                    module["load"](error())
+                except Exception as raised:
+                    self.assertIs(is_interruption(raised), expected)
 
     def test_what_is_no_exception(self) -> None:
         self.assertIs(is_interruption(KeyboardInterrupt()), True)

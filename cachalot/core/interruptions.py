@@ -9,9 +9,9 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType, TracebackType
 
-# Packages whose exceptions any code may meet. What is written in C leaves no frame.
+# Packages whose exceptions any code may meet.
 _COMMON = {builtins.__name__, *sys.stdlib_module_names, "django", "pylibmc", "_pylibmc"}
 
 
@@ -28,9 +28,21 @@ def is_interruption(error: BaseException) -> bool:
     if any(map(_is_called_by_interpreter, frames)):
         return True
     package = type(error).__module__.partition(".")[0]
-    return package not in _COMMON and package not in {
-        str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames
-    }
+    return package not in _COMMON.union(*map(_packages_in, frames))
+
+
+def _packages_in(frame: FrameType) -> set[str]:
+    """Return the package of a frame's module, and those that the module uses.
+
+    What is written in C leaves no frame of its own: that of a serialiser or compressor, for one.
+    """
+    modules = {str(frame.f_globals.get("__name__"))}
+    for value in list(frame.f_globals.values()):
+        if isinstance(value, ModuleType):
+            modules.add(value.__name__)
+        elif isinstance(value, (FunctionType, BuiltinFunctionType)):
+            modules.add(str(value.__module__))
+    return {module.partition(".")[0] for module in modules}
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[FrameType]:
