@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
@@ -439,10 +440,11 @@ class SQLiteIsolationTests(TransactionTestCase):
         self.assertCached(lambda: list(Tag.objects.all()))
 
         def write_now() -> None:
-            connections["default"].settings_dict["OPTIONS"]["timeout"] = 0
-            with connections["default"].cursor() as cursor:
+            # The options are those of all threads.
+            options = connections["default"].settings_dict["OPTIONS"]
+            with mock.patch.dict(options, timeout=0), connections["default"].cursor() as cursor:
                 cursor.execute("PRAGMA busy_timeout = 0")
-            Author.objects.create(name="B")
+                Author.objects.create(name="B")
 
         with transaction.atomic():
             self.assertHits(names)
