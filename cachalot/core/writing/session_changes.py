@@ -52,8 +52,12 @@ def setting_session(
     """
     try:
         yield
-        _set_session(connection, state, statement, text, params)
-        if not is_own and _sets_what_no_key_tells(connection, statement, text, params):
+        no_key_tells = is_own or _sets_what_no_key_tells(connection, statement, text, params)
+        # What an engine sets in the midst of a read, of what the key tells already, sets nothing
+        # anew: the next key would be another one.
+        if no_key_tells or not state.running.own:
+            _set_session(connection, state, statement, text, params)
+        if no_key_tells and not is_own:
             state.running.settings += 1
     except Error:
         raise
