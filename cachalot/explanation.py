@@ -19,7 +19,7 @@ from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.tables import display_name, known_tables, table_named
 from cachalot.core.schema.timeouts import timeout_of
 from cachalot.core.switch import is_enabled
-from cachalot.core.writing.writes import changed_by
+from cachalot.core.writing.plans import plan_of
 from cachalot.settings import cachalot_settings
 
 
@@ -135,7 +135,7 @@ def _tables_changing(connection: Any, tables: frozenset[str]) -> frozenset[str]:
     return tables | {
         table
         for table in candidates - tables - {SCHEMA}
-        if not changed_by(connection, frozenset({table}), True).isdisjoint(tables)
+        if not plan_of(connection, frozenset({table}), True).changed.isdisjoint(tables)
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.db.models.signals import post_migrate
 
 from cachalot.core.cache import door, guard
 from cachalot.core.cache.local import local_tier
+from cachalot.core.reading import known
 from cachalot.settings import DEFAULTS
 
 TESTS = Path(__file__).parent
@@ -42,6 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(TESTS).as_posix().startswith(CLIENTS):
             item.add_marker("clients")
+
+
+def pytest_configure() -> None:
+    # Compile what need not be compiled all the same, and fail where it differs.
+    known.compares = os.environ.get("CACHALOT_TEST_COMPARES") == "1"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if known.compares:
+        terminalreporter.write_line(f"{known.compared} known queries were compiled and compared.")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,7 +26,7 @@ from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 from cachalot.core import querysets
 from cachalot.core.connection.databases import ask_server
 from cachalot.core.connection.state import is_tracked, state_of
-from cachalot.core.reading import reads
+from cachalot.core.reading import by_key, reads
 from cachalot.core.reading.compiled import current
 from cachalot.core.schema import catalogue
 from cachalot.core.sql.names import canonical
@@ -64,6 +64,7 @@ def install() -> None:
     _patch(BaseDatabaseWrapper, "rollback", _rolled_back)
     _patch(BaseDatabaseWrapper, "set_autocommit", _autocommitted)
     _patch(BaseDatabaseWrapper, "close", _closed)
+    _patch(QuerySet, "get", _got_by_key)
     _patch(QuerySet, "_fetch_all", querysets.evaluating)
     _patch(QuerySet, "__iter__", querysets.reevaluating_iteration)
     # Whatever else of QuerySet looks at the rows it has kept.
@@ -111,6 +112,14 @@ def _cached_or_written(original: Callable[..., Any]) -> Callable[..., Any]:
         return reads.read(self, original, result_type, chunked_fetch, chunk_size)
 
     return execute_sql
+
+
+def _got_by_key(original: Callable[..., Any]) -> Callable[..., Any]:
+    def get(self: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
+        found = by_key.get(self, args, kwargs)
+        return original(self, *args, **kwargs) if found is None else found
+
+    return get
 
 
 # Writes

@@ -50,7 +50,7 @@ class MemoryTests(SimpleTestCase):
         for name in (":memory:", "file:memorydb_default?mode=memory&cache=shared"):
             one = memory(name)
             here = key_on(one)
-            with mock.patch.object(origin, "_process", "another"):
+            with mock.patch.object(origin, "process", "another"):
                 self.assertNotEqual(key_on(one), here)
             self.assertEqual(key_on(one), here)
 
@@ -59,12 +59,12 @@ class MemoryTests(SimpleTestCase):
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
-            os.write(writing, origin._process.encode())
+            os.write(writing, origin.process.encode())
             os._exit(0)
         os.waitpid(child, 0)
         os.close(writing)
         with os.fdopen(reading) as answer:
-            self.assertNotEqual(answer.read(), origin._process)
+            self.assertNotEqual(answer.read(), origin.process)
 
     def test_files_are_shared_by_all_processes(self) -> None:
         one = memory("library.sqlite3")

@@ -229,7 +229,7 @@ class TableKeyTests(SimpleTestCase):
     def test_databases_in_memory_do_not(self) -> None:
         with pointed_at(NAME="file:memorydb_default?mode=memory&cache=shared"):
             here = get_table_cache_key("default", "app_book")
-            with mock.patch.object(origin, "_process", "another"):
+            with mock.patch.object(origin, "process", "another"):
                 self.assertNotEqual(get_table_cache_key("default", "app_book"), here)
 
     def test_the_schema_is_no_table(self) -> None:

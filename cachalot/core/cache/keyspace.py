@@ -51,20 +51,24 @@ def new_cache(cache_alias: str) -> BaseCache:
     return cache  # type: ignore[no-any-return]
 
 
-def namespace_of(cache_alias: str) -> str:
-    """Return what the project's own function makes of an empty key just now; empty without one.
-
-    Where the function fails, it is what no other query has.
-    """
+def has_namespace(cache_alias: str) -> bool:
+    """Whether the project has the cache make keys otherwise."""
     try:
-        has_own_keys = _has_own_keys(cache_alias)
+        return _has_own_keys(cache_alias)
     except Exception as error:
         if is_interruption(error):
             raise
         # Whoever opens the cache says so.
         logger.debug("The cache %r cannot be opened: %r", cache_alias, error)
-        return ""
-    if not has_own_keys:
+        return False
+
+
+def namespace_of(cache_alias: str) -> str:
+    """Return what the project's own function makes of an empty key just now; empty without one.
+
+    Where the function fails, it is what no other query has.
+    """
+    if not has_namespace(cache_alias):
         return ""
     try:
         return caches[cache_alias].make_key("")

@@ -166,7 +166,7 @@ def _databases_in(settings: object, configured: frozenset[str] | None) -> Databa
     return Databases(configured)
 
 
-def _databases() -> Databases:
+def databases_now() -> Databases:
     """Return the databases there are now: aliases may be added, and test runners change names."""
     settings = [
         (alias, *map(database.get, _ADDRESS), (database.get("TEST") or {}).get("MIRROR"))
@@ -196,7 +196,7 @@ def aliases_of_database(db_alias: str) -> tuple[str, ...]:
     ``"default"`` comes first, then those that were there from the start, by name: in another
     process the order of ``DATABASES`` may be another one.
     """
-    return _databases().aliases_of(db_alias)
+    return databases_now().aliases_of(db_alias)
 
 
 def name_of_database(first_alias: str) -> str:
@@ -207,17 +207,17 @@ def name_of_database(first_alias: str) -> str:
     """
     if _configured is None or first_alias in _configured:
         return first_alias
-    return str(_databases().places.get(first_alias, first_alias))
+    return str(databases_now().places.get(first_alias, first_alias))
 
 
 def lookalikes_of(db_alias: str) -> tuple[str, ...]:
     """Return the first alias of each other database that may be the one of ``db_alias``."""
-    return _databases().lookalikes_of(db_alias)
+    return databases_now().lookalikes_of(db_alias)
 
 
 def aliases_changing_with(db_alias: str) -> tuple[str, ...]:
     """Return all aliases through which a change made through ``db_alias`` may show at once."""
-    databases = _databases()
+    databases = databases_now()
     aliases = databases.aliases_of(db_alias)
     for lookalike in databases.lookalikes_of(db_alias):
         aliases += databases.aliases_of(lookalike)
@@ -235,7 +235,7 @@ def alias_reached_by(connection: BaseDatabaseWrapper) -> str:
     place = _place_in(connection.settings_dict, alias)
     if not place.name:
         return alias  # Django's own, which creates and drops databases
-    databases = _databases()
+    databases = databases_now()
     aliases = databases.aliases.get(place) or databases.lookalikes(place)
     return aliases[0] if aliases else alias
 
@@ -246,7 +246,7 @@ def ask_server(connection: BaseDatabaseWrapper) -> None:
     # A query would begin a transaction, and take the snapshot of it.
     if vendor not in _IDENTITIES or not connection.autocommit:
         return
-    databases = _databases()
+    databases = databases_now()
     place = databases.places.get(alias) or _place_in(connection.settings_dict, alias)
     if vendor not in {other.vendor for other in databases.aliases if other != place}:
         return

@@ -17,13 +17,13 @@ _PLACE = ("NAME", "HOST", "PORT", "USER")
 _OPTIONS = ("options", "init_command", "assume_role", "service", "sql_mode", "detect_types")
 
 # Tells this process from every other one; processes of two containers may have one number.
-_process = new_nonce()
+process = new_nonce()
 
 
 def _become_another_process() -> None:
     """A forked process has databases in memory of its own."""
-    global _process
-    _process = new_nonce()
+    global process
+    process = new_nonce()
 
 
 if hasattr(os, "register_at_fork"):
@@ -37,7 +37,7 @@ def place_in_memory(database_name: object) -> str:
     """
     # As django.db.backends.sqlite3.creation has it.
     name = str(database_name)
-    return _process if name == ":memory:" or "mode=memory" in name else ""
+    return process if name == ":memory:" or "mode=memory" in name else ""
 
 
 def origin_of(connection: Any) -> bytes:
@@ -62,7 +62,7 @@ def origin_of(connection: Any) -> bytes:
         # What tells databases in memory apart.
         state.identity,
         os.getpid(),
-        _process,
+        process,
     )
     # Hardly ever changes from one query to the next.
     if state.origin is not None and state.origin[0] == parts:
@@ -80,8 +80,8 @@ def _memory_identity(connection: Any) -> tuple[object, ...]:
     if connection.vendor != "sqlite" or not connection.is_in_memory_db():
         return ()
     if "mode=memory" in str(connection.settings_dict["NAME"]):
-        return (os.getpid(), _process)
-    return (os.getpid(), _process, state_of(connection).identity)
+        return (os.getpid(), process)
+    return (os.getpid(), process, state_of(connection).identity)
 
 
 def _encoded(*origin: object) -> bytes:

@@ -39,6 +39,8 @@ class State:
         self.changes = 0
         self.running = Running()
         self.session = Session()
+        #: What ``ready_of()`` made last.
+        self.ready: Any = None
         #: What ``origin_of()`` made last, and of what.
         self.origin: tuple[object, bytes] | None = None
         #: SQLite's cursors that may have rows left to fetch.

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 from django.core.exceptions import EmptyResultSet
 
 from cachalot.core.connection.origin import origin_of
+from cachalot.core.connection.ready import Ready
 from cachalot.core.connection.state import state_of
 from cachalot.core.connection.wrappers import may_change_statements
+from cachalot.core.reading import known
 from cachalot.core.reading.keys import SET_BY_QUERIES, digest_before_params
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import NONE, Catalogue
@@ -117,12 +119,18 @@ _plans: Remembered[tuple[bytes, str], Plan] = Remembered()
 _UNKNOWN_SCHEMA = "reads a schema of which not enough is known before the transaction is over"
 
 
-def compile_query(compiler: Any) -> CompiledQuery:
+def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
     """Compile the query and tell its tables, those its views read included.
 
-    Raise what ``compiler.as_sql()`` raises: ``EmptyResultSet`` for a query that has no rows
-    whatever the tables hold. Only what has rows connects.
+    One that was compiled before is recalled where the connection is ``ready``. Raise what
+    ``compiler.as_sql()`` raises: ``EmptyResultSet`` for a query that has no rows whatever the
+    tables hold. Only what has rows connects.
     """
+    recalled = known.NOTHING if ready is None else known.recall(compiler, ready.origin)
+    if recalled.known is not None:
+        plan = recalled.known.plan
+        params = known.params_of(recalled.known, recalled.values)
+        return CompiledQuery(recalled.known.sql, params, _why_of_plan(plan, params), plan)
     outer = current.compilation
     current.compilation = compilation = Compilation()
     try:
@@ -135,22 +143,29 @@ def compile_query(compiler: Any) -> CompiledQuery:
     if connection.connection is None:
         # Connecting sets what belongs to the key: by init commands and connection_created.
         connection.ensure_connection()
-    origin = origin_of(connection)
+    origin = origin_of(connection) if ready is None else ready.origin
     plan = _plans.get((origin, sql))
     if plan is None or plan.epoch != catalogue.epoch:
         plan = _make_plan(connection, origin, sql, compilation)
-    refusal = plan.refusal
+    known.remember(compiler, recalled, sql, params, plan)
+    refusal: str | None
     if compilation.locks_rows:
         refusal = "locks rows"
     elif compiler.query.explain_info:
         refusal = "is an EXPLAIN"
-    elif state_of(connection).session.is_set_by_queries:
+    elif ready is None and state_of(connection).session.is_set_by_queries:
         refusal = SET_BY_QUERIES
     elif connection.execute_wrappers and may_change_statements(connection):
         refusal = "runs behind an execute wrapper that may change it"
-    elif plan.reads_clock_words and refusal is None:
-        refusal = _why_clock(params)
+    else:
+        refusal = _why_of_plan(plan, params)
     return CompiledQuery(sql, params, refusal, plan)
+
+
+def _why_of_plan(plan: Plan, params: Any) -> str | None:
+    if plan.refusal is None and plan.reads_clock_words:
+        return _why_clock(params)
+    return plan.refusal
 
 
 def _make_plan(connection: Any, origin: bytes, sql: str, compilation: Compilation) -> Plan:
@@ -158,22 +173,22 @@ def _make_plan(connection: Any, origin: bytes, sql: str, compilation: Compilatio
     catalogue.catalogue_of(connection)
     epoch = catalogue.epoch
     analysis = _analyse(sql, connection.vendor, compilation)
-    known = catalogue.catalogue_of(connection)
-    if known is None:
-        known = catalogue.catalogue_beside_changes(connection, analysis.tables, sql)
+    schema = catalogue.catalogue_of(connection)
+    if schema is None:
+        schema = catalogue.catalogue_beside_changes(connection, analysis.tables, sql)
     tables, bypass, refusal = analysis.tables, None, None
-    if known is not None:
+    if schema is not None:
         if analysis.has_raw_source:
-            tables |= known.tables_in(sql)
-        named, tables = tables, known.read_by(tables)
-        if not known.unexamined.isdisjoint(tables):
+            tables |= schema.tables_in(sql)
+        named, tables = tables, schema.read_by(tables)
+        if not schema.unexamined.isdisjoint(tables):
             if catalogue.examine(connection):
                 return _make_plan(connection, origin, sql, compilation)
-            known = None
-    if known is None:
+            schema = None
+    if schema is None:
         bypass = _UNKNOWN_SCHEMA
     else:
-        refusal = _why_refused(connection, sql, analysis, known, tables)
+        refusal = _why_refused(connection, sql, analysis, schema, tables)
         refusal = refusal or why_uncachable(tables, named)
     plan = Plan(
         epoch,
@@ -191,14 +206,14 @@ def _make_plan(connection: Any, origin: bytes, sql: str, compilation: Compilatio
 
 
 def _why_refused(
-    connection: Any, sql: str, analysis: Analysis, known: Catalogue, tables: frozenset[str]
+    connection: Any, sql: str, analysis: Analysis, schema: Catalogue, tables: frozenset[str]
 ) -> str | None:
     vendor, volatility = connection.vendor, analysis.volatility
-    implied = known.calls_in(code_of(sql, vendor)) if known.implied else NONE
-    if called := known.functions & (volatility.functions | implied):
+    implied = schema.calls_in(code_of(sql, vendor)) if schema.implied else NONE
+    if called := schema.functions & (volatility.functions | implied):
         return f"calls {min(called)}(), a function of this database that may read any table"
-    if views := known.volatile.keys() & tables:
-        return known.volatile[min(views)]
+    if views := schema.volatile.keys() & tables:
+        return schema.volatile[min(views)]
     if volatility.reason is not None:
         return volatility.reason
     if volatility.is_random and not cachalot_settings.CACHALOT_CACHE_RANDOM:

@@ -14,6 +14,7 @@ from cachalot.core.cache.local import Result, local_tier
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.store import Store
 from cachalot.core.connection.overlay import Level
+from cachalot.core.connection.ready import Ready
 from cachalot.core.connection.state import State
 from cachalot.core.connection.visibility import Visibility
 from cachalot.core.interruptions import is_interruption
@@ -47,7 +48,7 @@ class Target(NamedTuple):
 
 
 def look_up(
-    state: State, connection: BaseDatabaseWrapper, key: str, plan: Plan
+    state: State, connection: BaseDatabaseWrapper, key: str, plan: Plan, ready: Ready | None
 ) -> tuple[Target | None, Hit | None]:
     """Return the result of a query if it is there, and otherwise where to store it.
 
@@ -56,13 +57,7 @@ def look_up(
     """
     if plan.bypass is not None:
         raise Bypass(plan.bypass)
-    seen = state.visibility()
-    if seen is Visibility.UNKNOWN:
-        raise Bypass(_UNKNOWN_VIEW)
-    if state.unfinished:
-        raise Bypass(_PENDING)
-    if state.running.marks and not state.running.pending().isdisjoint(plan.tables):
-        raise Bypass(_PENDING)
+    seen = Visibility.NEWEST if ready is not None else _what_is_seen(state, plan)
     if state.is_in_transaction():
         return _look_up_in_transaction(state, connection, key, plan, seen)
     # Outside a transaction each statement sees what is newest.
@@ -73,29 +68,42 @@ def look_up(
     return Target(key, (), versions, (), None, state.changes), None
 
 
+def _what_is_seen(state: State, plan: Plan) -> Visibility:
+    seen = state.visibility()
+    if seen is Visibility.UNKNOWN:
+        raise Bypass(_UNKNOWN_VIEW)
+    if state.unfinished:
+        raise Bypass(_PENDING)
+    if state.running.marks and not state.running.pending().isdisjoint(plan.tables):
+        raise Bypass(_PENDING)
+    return seen
+
+
 def _look_up_in_transaction(
     state: State, connection: BaseDatabaseWrapper, key: str, plan: Plan, seen: Visibility
 ) -> tuple[Target | None, Hit | None]:
-    known = catalogue.remembered_catalogue_of(connection)
-    if seen is not Visibility.NEWEST and plan.tables & known.untransactional:
-        raise Bypass(_NO_SNAPSHOT)
-    tables = tuple(sorted(plan.tables))
+    if seen is not Visibility.NEWEST:
+        known = catalogue.remembered_catalogue_of(connection)
+        if plan.tables & known.untransactional:
+            raise Bypass(_NO_SNAPSHOT)
     overlay = state.overlay()
-    own_versions = overlay.versions(tables)
     # The shared cache has no result of what the transaction itself has written.
-    has_written = any(own_versions)
+    has_written = not plan.tables.isdisjoint(overlay.dirty)
     shared_versions: tuple[str, ...] | None = None
     snapshot: tuple[str, ...] | None = None
     hit = schema = None
     if seen is Visibility.NEWEST:
         shared_versions, hit, schema = _read_shared(connection, key, plan)
-        if has_written:
-            hit = None
+        if hit is not None and not has_written:
+            return None, hit
+        hit = None
     elif seen is Visibility.SNAPSHOT:
         shared_versions = snapshot = versions_of_snapshot(state, connection, plan.tables)
-    if hit is None and (stored := overlay.get(key, shared_versions, own_versions)) is not None:
+    tables = tuple(sorted(plan.tables))
+    own_versions = overlay.versions(tables)
+    if (stored := overlay.get(key, shared_versions, own_versions)) is not None:
         hit = Hit(unpack(stored.payload), Outcome.TRANSACTION_HIT, stored, len(stored.payload))
-    if hit is None and snapshot is not None and not has_written:
+    elif snapshot is not None and not has_written:
         hit = _find_of_snapshot(snapshot, key, plan)
     if hit is not None:
         return None, hit

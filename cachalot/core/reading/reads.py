@@ -14,6 +14,7 @@ from django.db.models.sql.constants import MULTI, SINGLE
 from cachalot.core import events
 from cachalot.core.cache.entries import Hit
 from cachalot.core.connection.guards import refuse_what_is_forbidden
+from cachalot.core.connection.ready import ready_of
 from cachalot.core.connection.running import executing
 from cachalot.core.connection.state import state_of, why_not_used
 from cachalot.core.interruptions import is_interruption
@@ -41,30 +42,30 @@ def read(
 ) -> Any:
     """Return what ``execute(compiler, result_type, chunked_fetch, chunk_size)`` would return."""
     connection = compiler.connection
+    state = state_of(connection)
     if result_type != MULTI and result_type != SINGLE:
-        with executing(state_of(connection).running, compiler):
+        with executing(state.running, compiler):
             return execute(compiler, result_type, chunked_fetch, chunk_size)
-    if (
-        connection.needs_rollback
-        or not is_enabled()
-        or why_not_used(connection) is not None
-        or (chunked_fetch and not cachalot_settings.CACHALOT_CACHE_ITERATORS)
+    ready = ready_of(connection, state)
+    if (chunked_fetch and not cachalot_settings.CACHALOT_CACHE_ITERATORS) or (
+        ready is None
+        and (connection.needs_rollback or not is_enabled() or why_not_used(connection) is not None)
     ):
         return _Reading(compiler, execute, result_type, chunked_fetch, chunk_size).switched_off()
     began = perf_counter() if events.listeners else 0.0
     try:
-        query = compile_query(compiler)
+        query = compile_query(compiler, ready)
     except EmptyResultSet:
         # As SQLCompiler.execute_sql() answers it, in every version of Django.
         return iter([]) if result_type == MULTI else None
-    refuse_what_is_forbidden(connection)
     refused: tuple[Outcome, str] | None = None
     target = hit = None
+    refuse_what_is_forbidden(connection)
     try:
         key = key_of(compiler, query)
         if result_type == SINGLE:
             key += _SINGLE_SUFFIX
-        target, hit = look_up(state_of(connection), connection, key, query.plan)
+        target, hit = look_up(state, connection, key, query.plan, ready)
         if hit is not None and not events.listeners:
             return _as_asked(hit.rows, result_type, chunked_fetch)
     except Refused as error:

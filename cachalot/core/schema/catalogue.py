@@ -78,18 +78,22 @@ def catalogue_of(connection: BaseDatabaseWrapper) -> Catalogue | None:
 
     It is read if it must be and nobody feels it. Never raise.
     """
+    if (catalogue := settled(connection)) is not None:
+        return catalogue
     key = key_of(connection)
-    kept = _kept.get(key)
-    if (
-        kept is not None
-        and key not in _changes
-        and not state_of(connection).transaction.changed_schema
-    ):
-        return kept.catalogue
     if _may_be_read(connection, key):
         return _read_and_keep(connection, key)
     _wanted.add(key)
     return None
+
+
+def settled(connection: BaseDatabaseWrapper) -> Catalogue | None:
+    """Return the catalogue if it is known, and nothing has been changed since; ask nobody."""
+    key = key_of(connection)
+    if key in _changes or state_of(connection).transaction.changed_schema:
+        return None
+    kept = _kept.get(key)
+    return None if kept is None else kept.catalogue
 
 
 def catalogue_beside_changes(

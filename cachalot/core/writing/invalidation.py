@@ -32,6 +32,8 @@ def announce(db_alias: str, tables: Iterable[str]) -> None:
     if events.listeners and (announced := frozenset(tables) - {SCHEMA}):
         names = tuple(sorted(map(display_name, announced)))
         events.tell(events.Invalidation(db_alias, names))
+    if not post_invalidation.receivers:
+        return
     for alias in aliases_changing_with(db_alias):
         for table in sorted(frozenset(tables) - {SCHEMA}):
             results = post_invalidation.send_robust(display_name(table), db_alias=alias)
@@ -51,15 +53,16 @@ class Invalidation:
     """Keeps tables pending while a change of them becomes visible; then renews their versions.
 
     Call ``begin()``, what makes the change visible, and ``end()``, all in one ``try``; whatever it
-    raises goes to ``fail()``, for nobody knows how far it came. ``fetches`` tells that the change
-    may be made only while its rows are fetched, ``announces`` that the signals wait for nothing
-    else if it is final only later.
+    raises goes to ``fail()``, for nobody knows how far it came. ``keys`` are those of the tables,
+    if they are at hand. ``fetches`` tells that the change may be made only while its rows are
+    fetched, ``announces`` that the signals wait for nothing else if it is final only later.
     """
 
     def __init__(
         self,
         connection: BaseDatabaseWrapper,
         tables: frozenset[str],
+        keys: dict[str, int | None] | None = None,
         *,
         fetches: bool = False,
         announces: bool = False,
@@ -68,7 +71,9 @@ class Invalidation:
         self._fetches = fetches
         self._announces = announces
         self._tables = tables
-        self._keys = keys_to_renew(alias_reached_by(connection), tables) if tables else {}
+        if keys is None:
+            keys = keys_to_renew(alias_reached_by(connection), tables) if tables else {}
+        self._keys = keys
         self._guard = guard_of()
 
     def begin(self) -> None:

@@ -12,19 +12,19 @@ from typing import Any, TypeVar
 from django.core.exceptions import EmptyResultSet
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cachalot.core.connection.databases import alias_reached_by
 from cachalot.core.connection.running import executing, frame_of_body
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import SCHEMA
-from cachalot.core.schema.tables import changed_with, known_tables
+from cachalot.core.schema.tables import known_tables
 from cachalot.core.writing.invalidation import (
     Invalidation,
     announce,
     invalidate_shared,
     look_again,
 )
+from cachalot.core.writing.plans import plan_of
 
 logger = logging.getLogger("cachalot")
 
@@ -47,7 +47,8 @@ class _Write:
         self._connection = connection
         self._state = state_of(connection)
         self._named, self._deletes = frozenset(tables), deletes
-        self._changed = changed_by(connection, self._named, deletes)
+        self._plan = plan_of(connection, self._named, deletes)
+        self._changed = self._plan.changed
         self._is_alone = not (self._state.is_in_transaction() or self._state.is_lost)
         self._marks = self._state.running.marks
         at_once = self._changed
@@ -62,6 +63,7 @@ class _Write:
         self._invalidation = Invalidation(
             connection,
             at_once,
+            self._plan.keys if at_once == self._changed else None,
             fetches=fetches and self._is_alone,
             announces=self._is_alone,
         )
@@ -80,9 +82,9 @@ class _Write:
             catalogue.own_change(self._connection)
         elif self._is_alone and self._at_once and not catalogue.follow(self._connection):
             # Another process has changed the schema while the statement waited for it.
-            changed = changed_by(self._connection, self._named, self._deletes)
-            invalidate_shared(alias_reached_by(self._connection), changed - self._changed)
-            self._at_once |= changed - self._changed
+            plan = plan_of(self._connection, self._named, self._deletes)
+            invalidate_shared(plan.alias, plan.changed - self._changed)
+            self._at_once |= plan.changed - self._changed
 
     def fail(self, error: BaseException) -> None:
         """Call it when the statement, ``begin()`` or ``end()`` has raised ``error``."""
@@ -99,7 +101,7 @@ class _Write:
     def announce(self) -> None:
         """Send the signals that need to wait for nothing more."""
         if self._is_alone and self._is_final and self._at_once:
-            announce(alias_reached_by(self._connection), self._at_once)
+            announce(self._plan.alias, self._at_once)
 
 
 def write(
@@ -175,19 +177,6 @@ def is_empty(compiler: Any) -> bool:
             raise
         logger.debug("The condition cannot be compiled by itself: %r", error)
     return False
-
-
-def changed_by(
-    connection: BaseDatabaseWrapper, tables: frozenset[str], deletes: bool
-) -> frozenset[str]:
-    """Return ``tables`` and all that changes with them, by the settings and by the database."""
-    changed = tables
-    while tables:
-        reached = catalogue.changed_by(connection, changed_with(tables, deletes), deletes)
-        # Nobody knows what is done to the others.
-        tables, deletes = reached - changed, True
-        changed |= tables
-    return changed
 
 
 def _untransactional(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> frozenset[str]:

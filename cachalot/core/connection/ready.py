@@ -1,0 +1,83 @@
+"""What holds for all reads of a connection as long as nothing about it has changed."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import connections
+
+from cachalot.core import events, switch
+from cachalot.core.cache.door import guard_of
+from cachalot.core.cache.guard import Guard
+from cachalot.core.cache.keyspace import has_namespace
+from cachalot.core.connection import origin
+from cachalot.core.connection.state import State, why_not_used
+from cachalot.core.connection.visibility import Visibility
+from cachalot.settings import SUPPORTED_DATABASE_ENGINES, cachalot_settings, has_own_query_keys
+
+
+class Ready(NamedTuple):
+    """What was found out, and the ``facts`` that it was made of: while they are equal, it holds."""
+
+    facts: tuple[object, ...]
+    origin: bytes
+    guard: Guard
+
+
+def ready_of(connection: Any, state: State) -> Ready | None:
+    """Return what holds for a read in the common case; None sends it the long way.
+
+    The common case reads what was last committed, and nobody watches. All that is not common
+    stands here and in ``_prepare()``.
+    """
+    ready: Ready | None = state.ready
+    if ready is None or ready.facts != _facts_of(connection, state):
+        ready = state.ready = _prepare(connection, state)
+    if (
+        ready is None
+        or events.listeners
+        or connection.needs_rollback
+        or connection.execute_wrappers
+        or state.unfinished
+        or state.running.marks
+        or not ready.guard.is_quiet
+        or not switch.is_enabled()
+        or state.visibility() is not Visibility.NEWEST
+    ):
+        return None
+    return ready
+
+
+def _facts_of(connection: Any, state: State) -> tuple[object, ...]:
+    session = state.session
+    return (
+        connection.connection,
+        connection.alias in connections.settings,
+        cachalot_settings.epoch,
+        state.identity,
+        state.settings,
+        session.fingerprint(),
+        session.is_set_by_queries,
+        # django-tenants and django-tenant-schemas
+        getattr(connection, "schema_name", ""),
+        getattr(connection, "include_public_schema", ""),
+        settings.USE_TZ,
+        connection.timezone_name,
+        origin.process,
+        # Projects change it in place.
+        tuple(SUPPORTED_DATABASE_ENGINES),
+    )
+
+
+def _prepare(connection: Any, state: State) -> Ready | None:
+    if (
+        connection.connection is None
+        or why_not_used(connection) is not None
+        or has_own_query_keys()
+        or has_namespace(cachalot_settings.CACHALOT_CACHE)
+        or cachalot_settings.CACHALOT_MAX_STALENESS
+        or state.session.is_set_by_queries
+    ):
+        return None
+    return Ready(_facts_of(connection, state), origin.origin_of(connection), guard_of())
