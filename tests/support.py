@@ -7,8 +7,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from typing import Any, TypeVar
+from unittest import mock
 
 from django.conf import settings
 from django.core.cache import caches
@@ -19,6 +23,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.functional import classproperty
 
 from cachalot.api import cachalot_disabled
+from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.stores import close_own_stores
 
 T = TypeVar("T")
@@ -29,6 +34,40 @@ def count_queries(read: Callable[[], T], using: str = "default") -> tuple[T, int
     with CaptureQueriesContext(connections[using]) as queries:
         result = read()
     return result, len(queries)
+
+
+@contextmanager
+def counted_calls() -> Iterator[Counter[str]]:
+    """Count what the cache in use is asked: each call is a round trip."""
+    calls: Counter[str] = Counter()
+    store = guard_of().store()
+    assert store is not None
+    in_use, backend = store.backend, type(store.backend)
+    # Some backends make one of these of the others.
+    is_outermost = [True]
+
+    def counting(name: str) -> Any:
+        original = getattr(backend, name)
+
+        @wraps(original)
+        def count(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if is_outermost[0] and self is in_use:
+                calls[name] += 1
+            was, is_outermost[0] = is_outermost[0], False
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                is_outermost[0] = was
+
+        return mock.patch.object(backend, name, count)
+
+    with (
+        counting("get"),
+        counting("add_versions"),
+        counting("set_versions"),
+        counting("set_entries"),
+    ):
+        yield calls
 
 
 def close_caches() -> None:

@@ -69,13 +69,17 @@ class FaultyCache(LocMemCache):
         return answer
 
     def get_many(self, keys: Any, version: Any = None) -> Any:
-        return self._call("read", keys, lambda: super(FaultyCache, self).get_many(keys, version))
+        def proceed() -> dict[str, Any]:
+            missing = object()
+            found = {key: LocMemCache.get(self, key, missing, version) for key in keys}
+            return {key: value for key, value in found.items() if value is not missing}
+
+        return self._call("read", keys, proceed)
 
     def get(self, key: str, default: Any = None, version: Any = None) -> Any:
-        def proceed() -> Any:
-            return super(FaultyCache, self).get(key, default, version)
-
-        return self._call("probe", key, proceed) if key.endswith("probe") else proceed()
+        if not key.endswith("probe"):
+            return self.get_many([key], version).get(key, default)
+        return self._call("probe", key, lambda: LocMemCache.get(self, key, default, version))
 
     def add(self, key: str, value: Any, timeout: Any = None, version: Any = None) -> Any:
         def proceed() -> Any:

@@ -129,8 +129,8 @@ class StageTests(TransactionTestCase):
 
         statement, cold, transaction, pinned = ALL[0], ALL[1], ALL[2], PINS[0]
         for scenario, target, name, mistake in (
-            (statement, Store, "mark_pending", lambda store, keys: None),
-            (statement, Store, "renew", lambda store, keys: None),
+            (statement, Store, "mark_pending", lambda store, *keys: None),
+            (statement, Store, "renew", lambda store, *keys: None),
             (statement, Store, "mark_pending", Store.renew),
             (statement, store, "new_nonce", lambda: "0"),
             (statement, store, "stored_in", lambda key, entry, nonces: Stored(*entry[2:])),

@@ -1,14 +1,12 @@
-"""All that is special about one cache backend or its client, for the cache and for the checks.
+"""What is special about one cache backend or its client besides its raw side.
 
 Whatever is not named here is treated by Django's own API alone.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache as keep_results
 from typing import Any
 
@@ -16,11 +14,9 @@ from django.conf import settings
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.dummy import DummyCache
-from django.core.cache.backends.filebased import FileBasedCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
 from django.core.cache.backends.redis import RedisCache
-from django.core.files import locks
 from django.utils.module_loading import import_string
 
 from cachalot.core.interruptions import is_interruption
@@ -28,14 +24,6 @@ from cachalot.core.interruptions import is_interruption
 _REDIS = "django.core.cache.backends.redis.RedisCache"
 _DJANGO_REDIS = "django_redis.cache.RedisCache"
 _PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
-
-# memcached's set() does not tell a failure, and its set_many() does; with several servers, that of
-# django-redis may go on to another one.
-_RAISING = {
-    "django.core.cache.backends.filebased.FileBasedCache.set",
-    "django.core.cache.backends.locmem.LocMemCache.set",
-    "django.core.cache.backends.redis.RedisCache.set",
-}
 
 
 def lies_in_database(cache: BaseCache) -> bool:
@@ -69,42 +57,6 @@ def keep_clients(cache: BaseCache) -> None:
         client: Any = cache._cache
         if isinstance(getattr(client, "_client", None), type):
             client._client = keep_results(client._client)
-
-
-@keep_results
-def set_raises(method: Callable[..., object]) -> bool:
-    """Whether this ``set()`` is known to raise where it fails. A subclass's own may do anything."""
-    return f"{method.__module__}.{method.__qualname__}" in _RAISING
-
-
-def drops_calls(cache: BaseCache) -> bool:
-    """Whether a client may have dropped a call and not said so.
-
-    pymemcache's ``HashClient`` does for ``retry_timeout`` seconds after each failure of a server
-    (pymemcache/client/hash.py, ``_safely_run_set_many()``).
-    """
-    client = getattr(cache, "_cache", None)
-    return bool(getattr(client, "_failed_clients", None) or getattr(client, "_dead_clients", None))
-
-
-@contextmanager
-def exclusively(cache: BaseCache) -> Iterator[None]:
-    """Make ``add()`` atomic against the writing of versions.
-
-    Every supported cache does so itself but FileBasedCache, whose ``add()`` first looks and then
-    writes: it could overwrite a pending mark set in between.
-    """
-    if not isinstance(cache, FileBasedCache):
-        yield
-        return
-    directory = cache._dir  # type: ignore[attr-defined]
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    with open(os.path.join(directory, "cachalot.lock"), "wb") as lock_file:
-        locks.lock(lock_file, locks.LOCK_EX)
-        try:
-            yield
-        finally:
-            locks.unlock(lock_file)
 
 
 def paths_of(class_: type) -> set[str]:

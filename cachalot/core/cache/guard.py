@@ -116,28 +116,29 @@ class Guard:
             and self._failed_settings is caches.settings
         )
 
-    def mark_pending(self, version_keys: Iterable[str]) -> None:
+    def mark_pending(self, version_keys: Iterable[str], other_key: str | None = None) -> Any:
         """Mark the keys pending, if the cache can be reached.
 
+        Return the raw version under another key, None where the cache was not asked or failed.
         Raise what the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``, and what the program
         throws into it.
         """
         if not self._may_write():
-            return
+            return None
         began = self._time()
         try:
             store = store_of(self.cache_alias)
             if store is None:
-                return
+                return None
             if raises_failures() and self.debts.owed:
                 self._settle(store)
             try:
-                store.mark_pending(version_keys)
+                return store.mark_pending(version_keys, other_key)
             except Exception as error:
                 # A connection that was cut is made anew by the next call.
                 if self._time() - began > SLOW_SECONDS or is_interruption(error):
                     raise
-                store.mark_pending(version_keys)
+                return store.mark_pending(version_keys, other_key)
         except InvalidCacheBackendError:
             self.flaws.tell(MISSING)
         except Exception as error:
@@ -146,29 +147,33 @@ class Guard:
             self._write_failed(error, began)
             if raises_failures():
                 raise
+        return None
 
     def mark_pending_again(self, version_keys: Mapping[str, int | None]) -> None:
         """Keep the keys pending until the mark expires. Raise what the program throws into it."""
         self._write(Store.mark_pending, version_keys)
 
-    def renew(self, version_keys: Mapping[str, int | None]) -> None:
+    def renew(self, version_keys: Mapping[str, int | None], other_key: str | None = None) -> Any:
         """Renew versions, now or as soon as the cache answers.
 
+        Return the raw version under another key, None where the cache was not asked or failed.
         Raise what the program throws into it: then it is done later.
         """
         if self._may_write():
-            self._write(Store.renew, version_keys)
-        else:
-            self.owe(version_keys)
+            return self._write(Store.renew, version_keys, other_key)
+        self.owe(version_keys)
+        return None
 
     def _write(
-        self, write: Callable[[Store, Any], None], version_keys: Mapping[str, int | None]
-    ) -> None:
+        self,
+        write: Callable[[Store, Any, str | None], Any],
+        version_keys: Mapping[str, int | None],
+        other_key: str | None = None,
+    ) -> Any:
         began = self._time()
         try:
             store = store_of(self.cache_alias)
-            if store is not None:
-                write(store, version_keys)
+            return None if store is None else write(store, version_keys, other_key)
         except InvalidCacheBackendError:
             self.flaws.tell(MISSING)
             self.debts.add(version_keys)
@@ -177,6 +182,7 @@ class Guard:
             if is_interruption(error):
                 raise
             self._write_failed(error, began)
+        return None
 
     def owe(self, version_keys: Mapping[str, int | None]) -> None:
         """Remember versions that must be renewed before the cache is used again."""

@@ -12,16 +12,11 @@ from typing import Any
 
 from django.core.cache.backends.base import BaseCache
 
-from cachalot.core.cache.backends import (
-    drops_calls,
-    exclusively,
-    keeps_nothing,
-    set_raises,
-    what_serializer_spoils,
-)
+from cachalot.core.cache.backends import keeps_nothing, what_serializer_spoils
 from cachalot.core.cache.entries import Stored, checksum_of, stored_in
 from cachalot.core.cache.recent import recent_versions
-from cachalot.core.cache.versions import clock, is_version, new_nonce
+from cachalot.core.cache.sides import backend_of
+from cachalot.core.cache.versions import Version, clock, is_version, new_nonce
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import MissingVersions
 
@@ -39,125 +34,117 @@ PROBE_KEY = "cachalot:probe"
 
 
 class Store:
-    """Versions and entries in ``cache``."""
+    """Versions and entries in ``cache``.
+
+    What lies under the key of a version is told as it lies there: compare it, it means nothing
+    else.
+    """
 
     def __init__(self, cache: BaseCache) -> None:
         self.cache = cache
+        self.backend = backend_of(cache)
 
     def read(
         self, version_keys: Sequence[str], entry_key: str, other_key: str
     ) -> tuple[tuple[str, ...] | None, Stored | None, Any]:
-        """Return the nonces now valid, the result stored under them, what lies under another key.
+        """Return the nonces now valid, the result stored under them, another key's raw version.
 
         The nonces stand in the order of ``version_keys``; they are None while a writer is at work
         on one of them: then nothing may be served or stored. The result is None if there is no
         entry of exactly these versions. A missing version is added, which makes any entry that
         may exist for it invalid.
         """
-        found = self.cache.get_many([*version_keys, entry_key, other_key])
-        entry, other = found.pop(entry_key, None), found.get(other_key)
-        if other_key not in version_keys:
-            found.pop(other_key, None)
-        nonces = self._nonces(version_keys, found)
+        raws = self.backend.get((*version_keys, other_key), (entry_key,))
+        entry, other = raws.pop(), raws.pop()
+        nonces = self._nonces(version_keys, raws)
         if nonces is None or entry is None:
             return nonces, None, other
-        return nonces, stored_in(entry_key, entry, nonces), other
+        return nonces, self._stored_in(entry_key, entry, nonces), other
 
     def current(self, version_keys: Sequence[str]) -> tuple[str, ...] | None:
         """Return the nonces now valid, None while a writer is at work on one of them."""
-        if len(version_keys) != 1:
-            return self._nonces(version_keys, self.cache.get_many(version_keys))
-        # Half the time of get_many() with one key, where that is a loop over get().
-        (key,) = version_keys
-        version = self.cache.get(key)
-        if is_version(version):
-            return None if version[1] is None else (version[1],)
-        return self._nonces(version_keys, {} if version is None else {key: version})
+        return self._nonces(version_keys, self.backend.get(version_keys))
 
     def version(self, key: str) -> tuple[Any, bool]:
-        """Return what lies under a version's key, pending or not, and whether it was missing.
+        """Return the raw version under a key, pending or not, and whether it was missing.
 
         A missing one is added; None is returned if the cache does not keep it.
         """
-        version = self.cache.get(key)
-        if version is not None:
-            return version, False
-        self._add_missing([key], {})
-        return self.cache.get(key), True
+        (raw,) = self.backend.get((key,))
+        if raw is not None:
+            return raw, False
+        self._add_missing((key,), [None])
+        return self.backend.get((key,))[0], True
 
-    def _nonces(self, version_keys: Sequence[str], found: dict[str, Any]) -> tuple[str, ...] | None:
-        if len(found) < len(version_keys):
-            found = self._completed(version_keys, found)
-        nonces = []
-        for key in version_keys:
-            version = found[key]
-            if not is_version(version):
-                if what_serializer_spoils(self.cache) is not None:
-                    raise MissingVersions(SPOILS)
-                # A foreign value under a version key: the table counts as pending until its next
-                # write replaces it.
-                return None
-            if version[1] is None:
-                return None
-            nonces.append(version[1])
-        return tuple(nonces)
+    def _nonces(self, version_keys: Sequence[str], raws: list[Any]) -> tuple[str, ...] | None:
+        if None in raws:
+            raws = self._completed(version_keys, raws)
+        nonces = tuple(map(self.backend.nonce_of, raws))
+        if None not in nonces:
+            return nonces  # type: ignore[return-value]
+        for nonce, raw in zip(nonces, raws, strict=True):
+            # A foreign value under a version key: the table counts as pending until its next write
+            # replaces it.
+            if (
+                nonce is None
+                and not is_version(self.backend.loads(raw))
+                and what_serializer_spoils(self.cache) is not None
+            ):
+                raise MissingVersions(SPOILS)
+        return None
 
-    def _completed(self, version_keys: Sequence[str], found: dict[str, Any]) -> dict[str, Any]:
-        """Return what is in force under each key, where ``found`` lacks some."""
+    def _completed(self, version_keys: Sequence[str], raws: list[Any]) -> list[Any]:
+        """Return the raw version in force under each key, where ``raws`` lacks some."""
         if keeps_nothing(self.cache):
             raise MissingVersions("meets a cache that keeps nothing")
-        self._add_missing(version_keys, found)
+        raws = self._add_missing(version_keys, raws)
         # What could be added was in force just now: it needs no second look.
-        return found if len(found) == len(version_keys) else self._all(version_keys)
+        return self._all(version_keys) if None in raws else raws
 
-    def _add_missing(self, version_keys: Sequence[str], found: dict[str, Any]) -> None:
-        """Add a version where none was found, and put it into ``found``.
+    def _add_missing(self, version_keys: Sequence[str], raws: list[Any]) -> list[Any]:
+        """Add a version where none was found; return them, None where another one came before.
 
-        Adding, not setting: a writer may have marked the key pending a moment ago. Then it is not
-        found still.
+        Adding, not setting: a writer may have marked the key pending a moment ago.
         """
-        with exclusively(self.cache):
-            for key in version_keys:
-                if key not in found:
-                    version = clock(), new_nonce()
-                    if self.cache.add(key, version, timeout=None):
-                        found[key] = version
+        found = list(zip(version_keys, raws, strict=True))
+        added = self.backend.add_versions(
+            {key: (clock(), new_nonce()) for key, raw in found if raw is None}
+        )
+        return [added.get(key) if raw is None else raw for key, raw in found]
 
-    def _all(self, version_keys: Sequence[str]) -> dict[str, Any]:
-        found = self.cache.get_many(version_keys)
-        if len(found) < len(version_keys):
+    def _all(self, version_keys: Sequence[str]) -> list[Any]:
+        raws = self.backend.get(version_keys)
+        if None in raws:
             raise MissingVersions("meets a cache that does not keep what is added to it")
-        return found
+        return raws
 
     def nonces(self, version_keys: Sequence[str]) -> dict[str, str]:
         """Return the nonce of each version that is not pending. A missing one is added."""
-        found = self.cache.get_many(version_keys)
-        if len(found) < len(version_keys):
-            found = self._completed(version_keys, found)
-        return {
-            key: version[1]
-            for key, version in found.items()
-            if is_version(version) and version[1] is not None
-        }
+        raws = self.backend.get(version_keys)
+        if None in raws:
+            raws = self._completed(version_keys, raws)
+        nonces = zip(version_keys, map(self.backend.nonce_of, raws), strict=True)
+        return {key: nonce for key, nonce in nonces if nonce is not None}
 
     def are_in_force(self, version_keys: Sequence[str], nonces: tuple[str, ...]) -> bool:
         """Whether these are the versions now."""
-        found = self.cache.get_many(version_keys)
-        return all(
-            is_version(found.get(key)) and found[key][1] == nonce
-            for key, nonce in zip(version_keys, nonces, strict=True)
-        )
+        raws = self.backend.get(version_keys)
+        return None not in raws and tuple(map(self.backend.nonce_of, raws)) == nonces
 
     def entry(self, key: str, nonces: tuple[str, ...]) -> Stored | None:
         """Return the result stored under exactly these versions, in force or not."""
-        return stored_in(key, self.cache.get(key), nonces)
+        (entry,) = self.backend.get((), (key,))
+        return None if entry is None else self._stored_in(key, entry, nonces)
 
     def entry_and(
         self, key: str, nonces: tuple[str, ...], other_key: str
     ) -> tuple[Stored | None, Any]:
-        """Return what ``entry()`` does, and what lies under another key."""
-        found = self.cache.get_many([key, other_key])
-        return stored_in(key, found.get(key), nonces), found.get(other_key)
+        """Return what ``entry()`` does, and another key's raw version."""
+        other, entry = self.backend.get((other_key,), (key,))
+        return None if entry is None else self._stored_in(key, entry, nonces), other
+
+    def _stored_in(self, key: str, raw: Any, nonces: tuple[str, ...]) -> Stored | None:
+        return stored_in(key, self.backend.loads(raw), nonces)
 
     def timestamps(self, version_keys: Sequence[str]) -> dict[str, float]:
         """Return the timestamp of each version; a missing one is added and counts from now.
@@ -165,14 +152,13 @@ class Store:
         Evicted does not mean never invalidated: an old answer would bring back what was cached
         under it.
         """
-        found = self.cache.get_many(version_keys)
-        if len(found) < len(version_keys):
-            self._add_missing(version_keys, found)
+        raws = self.backend.get(version_keys)
+        if None in raws:
+            self._add_missing(version_keys, raws)
             # A small cache may have let go of the first while the last were added.
-            found = self._all(version_keys)
-        return {
-            key: version[0] if is_version(version) else clock() for key, version in found.items()
-        }
+            raws = self._all(version_keys)
+        versions = zip(version_keys, map(self.backend.loads, raws), strict=True)
+        return {key: version[0] if is_version(version) else clock() for key, version in versions}
 
     def drop_undecodable(self, keys: Iterable[str]) -> None:
         """Delete what makes the cache raise: nothing else would ever replace it.
@@ -197,43 +183,37 @@ class Store:
                 self.cache.get(PROBE_KEY)
                 self.cache.delete(key)
 
-    def mark_pending(self, version_keys: Iterable[str]) -> None:
-        """Keep every reader from serving and storing results of these keys."""
-        now = clock()
-        self._set_versions(dict.fromkeys(version_keys, (now, None)), PENDING_TIMEOUT)
+    def mark_pending(self, version_keys: Iterable[str], other_key: str | None = None) -> Any:
+        """Keep every reader from serving and storing results of these keys.
 
-    def renew(self, version_keys: Mapping[str, int | None]) -> None:
+        Return the raw version under another key, as it is once this is done.
+        """
+        mark = (clock(), None), PENDING_TIMEOUT
+        return self._set_versions(dict.fromkeys(version_keys, mark), other_key)
+
+    def renew(self, version_keys: Mapping[str, int | None], other_key: str | None = None) -> Any:
         """Give these keys new versions: whatever was stored under the old ones is invalid.
 
         A key that comes with a number of seconds stays pending that long instead: it is of a
-        database that lags behind, and may show the change at any moment until then.
+        database that lags behind, and may show the change at any moment until then. Return the raw
+        version under another key, as it is once this is done.
         """
         now = clock()
-        versions: dict[int | None, dict[str, tuple[float, str | None]]] = {}
-        for key, seconds in version_keys.items():
-            version = (now, new_nonce() if seconds is None else None)
-            versions.setdefault(seconds, {})[key] = version
-        for seconds, group in versions.items():
-            self._set_versions(group, seconds)
+        return self._set_versions(
+            {
+                key: ((now, new_nonce() if seconds is None else None), seconds)
+                for key, seconds in version_keys.items()
+            },
+            other_key,
+        )
 
     def _set_versions(
-        self, versions: dict[str, tuple[float, str | None]], timeout: float | None
-    ) -> None:
+        self, versions: Mapping[str, tuple[Version, float | None]], other_key: str | None
+    ) -> Any:
         try:
-            with exclusively(self.cache):
-                if len(versions) == 1 and set_raises(type(self.cache).set):
-                    # On Redis a set_many() is a transaction of several commands.
-                    ((key, version),) = versions.items()
-                    self.cache.set(key, version, timeout)
-                    failed = None
-                else:
-                    failed = self.cache.set_many(versions, timeout)
+            return self.backend.set_versions(versions, other_key)
         finally:
             recent_versions.forget(versions)
-        if failed:
-            raise OSError(f"the cache refused {len(failed)} of {len(versions)} versions")
-        if drops_calls(self.cache):
-            raise OSError("the cache's client drops what it is given while its server fails")
 
     def put(
         self, entries: dict[str, tuple[tuple[str, ...], Stored]], timeout: float | None
@@ -242,13 +222,10 @@ class Store:
 
         ``timeout`` is in seconds, None never expires. An entry that the cache refuses is lost.
         """
-        values = {
-            key: (checksum_of(key, stored.payload), nonces, *stored)
-            for key, (nonces, stored) in entries.items()
-        }
-        if len(values) == 1:
-            # Redis has one command for it, and a transaction of several for set_many().
-            ((key, value),) = values.items()
-            self.cache.set(key, value, timeout)
-        else:
-            self.cache.set_many(values, timeout)
+        self.backend.set_entries(
+            {
+                key: (checksum_of(key, stored.payload), nonces, *stored)
+                for key, (nonces, stored) in entries.items()
+            },
+            timeout,
+        )

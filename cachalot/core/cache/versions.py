@@ -9,6 +9,9 @@ from typing import Any
 
 from cachalot.core.locks import fork_safe_lock
 
+#: When it was made, in seconds since the epoch, and its nonce; None while somebody is at work.
+Version = tuple[float, "str | None"]
+
 
 class Clock:
     """Wall-clock time that never gives the same value twice in one process.
@@ -45,3 +48,8 @@ def is_version(value: Any) -> bool:
         and type(value[0]) is float
         and (type(value[1]) is str or value[1] is None)
     )
+
+
+def nonce_in(value: Any) -> str | None:
+    """Return the nonce of a version, None if it is pending or no version at all."""
+    return value[1] if is_version(value) else None

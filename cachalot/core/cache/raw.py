@@ -1,0 +1,164 @@
+"""The raw side of a cache: what lies under its keys, to be compared before it is decoded.
+
+Here it is any cache by Django's API, and what is called raw is what Django has decoded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache as keep_results
+from typing import Any
+
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.filebased import FileBasedCache
+from django.core.files import locks
+
+from cachalot.core.cache.versions import Version, nonce_in
+
+#: How many versions of one kind of cache are known by what lies in it.
+MAX_NONCES = 4096
+
+# What set() raises for. memcached's does not tell a failure, and its set_many() does; with several
+# servers, that of django-redis may go on to another one.
+_RAISING = {
+    "django.core.cache.backends.filebased.FileBasedCache.set",
+    "django.core.cache.backends.locmem.LocMemCache.set",
+    "django.core.cache.backends.redis.RedisCache.set",
+}
+
+_MISSING = object()
+# Stands for a None that somebody has stored: None itself is what is missing.
+_FOREIGN = object()
+
+
+class Nonces(dict[Any, "str | None"]):
+    """Nonces by raw version, None for one that is pending or is no version.
+
+    ``loads`` makes a version of what lies in the cache, always the same one.
+    """
+
+    def __init__(self, loads: Callable[[Any], Any]) -> None:
+        self._loads = loads
+
+    def __missing__(self, raw: Any) -> str | None:
+        nonce = nonce_in(self._loads(raw))
+        if len(self) >= MAX_NONCES:
+            self.clear()
+        self[raw] = nonce
+        return nonce
+
+
+def _decoded(raw: Any) -> Any:
+    return raw
+
+
+class Backend:
+    """Any cache, by Django's API.
+
+    A raw value is None where nothing is found; equal ones are equal when they are decoded. Versions
+    and entries are asked for apart, so that they need not lie in one place. Every method raises
+    what the cache raises.
+    """
+
+    #: Returns the nonce of a raw version, None for one that is pending or is no version.
+    nonce_of: Callable[[Any], str | None] = staticmethod(nonce_in)
+    #: Returns what was stored. Raises what the serialiser raises for what it cannot decode.
+    loads: Callable[[Any], Any] = staticmethod(_decoded)
+
+    def __init__(self, cache: BaseCache) -> None:
+        self.cache: Any = cache
+
+    def get(self, version_keys: Sequence[str], entry_keys: Sequence[str] = ()) -> list[Any]:
+        """Return the raw versions and then the raw entries under these keys, by one question."""
+        keys = [*version_keys, *entry_keys]
+        if len(keys) == 1:
+            # Half the time of get_many() with one key, where that is a loop over get().
+            found = {keys[0]: self.cache.get(keys[0], _MISSING)}
+        else:
+            found = self.cache.get_many(keys)
+        values = [found.get(key, _MISSING) for key in keys]
+        return [
+            None if value is _MISSING else _FOREIGN if value is None else value for value in values
+        ]
+
+    def add_versions(self, versions: Mapping[str, Version]) -> dict[str, Any]:
+        """Store versions that never expire where there are none; return those taken, raw."""
+        with exclusively(self.cache):
+            return {
+                key: version
+                for key, version in versions.items()
+                if self.cache.add(key, version, timeout=None)
+            }
+
+    def set_versions(
+        self, versions: Mapping[str, tuple[Version, float | None]], other_key: str | None = None
+    ) -> Any:
+        """Store versions, each for a number of seconds, None for ever. Raise if one is not taken.
+
+        Return the raw version under another key, as it is then.
+        """
+        groups: dict[float | None, dict[str, Version]] = {}
+        for key, (version, timeout) in versions.items():
+            groups.setdefault(timeout, {})[key] = version
+        for timeout, group in groups.items():
+            with exclusively(self.cache):
+                failed = self._set_group(group, timeout)
+            if failed:
+                raise OSError(f"the cache refused {len(failed)} of {len(group)} versions")
+            if drops_calls(self.cache):
+                raise OSError("the cache's client drops what it is given while its server fails")
+        return None if other_key is None else self.get([other_key])[0]
+
+    def _set_group(self, versions: dict[str, Version], timeout: float | None) -> list[str]:
+        if len(versions) == 1 and set_raises(type(self.cache).set):
+            ((key, version),) = versions.items()
+            self.cache.set(key, version, timeout)
+            return []
+        return self.cache.set_many(versions, timeout)  # type: ignore[no-any-return]
+
+    def set_entries(self, entries: dict[str, Any], timeout: float | None) -> None:
+        """Store entries for a number of seconds, None for ever. What is not taken is lost."""
+        if len(entries) == 1:
+            # Redis has one command for it, and a transaction of several for set_many().
+            ((key, entry),) = entries.items()
+            self.cache.set(key, entry, timeout)
+        else:
+            self.cache.set_many(entries, timeout)
+
+
+@keep_results
+def set_raises(method: Callable[..., object]) -> bool:
+    """Whether this ``set()`` is known to raise where it fails. A subclass's own may do anything."""
+    return f"{method.__module__}.{method.__qualname__}" in _RAISING
+
+
+def drops_calls(cache: BaseCache) -> bool:
+    """Whether a client may have dropped a call and not said so.
+
+    pymemcache's ``HashClient`` does for ``retry_timeout`` seconds after each failure of a server
+    (pymemcache/client/hash.py, ``_safely_run_set_many()``).
+    """
+    client = getattr(cache, "_cache", None)
+    return bool(getattr(client, "_failed_clients", None) or getattr(client, "_dead_clients", None))
+
+
+@contextmanager
+def exclusively(cache: BaseCache) -> Iterator[None]:
+    """Make ``add()`` atomic against the writing of versions.
+
+    Every supported cache does so itself but FileBasedCache, whose ``add()`` first looks and then
+    writes: it could overwrite a pending mark set in between.
+    """
+    if not isinstance(cache, FileBasedCache):
+        yield
+        return
+    directory = cache._dir  # type: ignore[attr-defined]
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    with open(os.path.join(directory, "cachalot.lock"), "wb") as lock_file:
+        locks.lock(lock_file, locks.LOCK_EX)
+        try:
+            yield
+        finally:
+            locks.unlock(lock_file)

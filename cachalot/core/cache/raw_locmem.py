@@ -1,0 +1,76 @@
+"""The raw side of Django's local memory: its dictionaries, under its lock."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from time import time
+from typing import Any
+
+from cachalot.core.cache.raw import Backend, Nonces
+from cachalot.core.cache.versions import Version
+
+_nonces = Nonces(pickle.loads)
+
+
+class LocalMemory(Backend):
+    """A ``LocMemCache`` (django/core/cache/backends/locmem.py, 4.2 to 6.1), without key checks."""
+
+    nonce_of = _nonces.__getitem__
+    loads = staticmethod(pickle.loads)
+
+    def __init__(self, cache: Any) -> None:
+        super().__init__(cache)
+        # All caches of one name share these, and clear() empties them in place.
+        self._values, self._ends, self._lock = cache._cache, cache._expire_info, cache._lock
+
+    def _names(self, keys: Sequence[str]) -> list[str]:
+        # What default_key_func() makes of them.
+        prefix = "%s:%s:" % (self.cache.key_prefix, self.cache.version)  # noqa: UP031
+        return [prefix + key for key in keys]
+
+    def get(self, version_keys: Sequence[str], entry_keys: Sequence[str] = ()) -> list[Any]:
+        values, end_of = self._values, self._ends.get
+        names = self._names((*version_keys, *entry_keys))
+        raws = []
+        with self._lock:
+            now = time()
+            for name in names:
+                end = end_of(name, -1)
+                if end is None or end > now:
+                    raws.append(values[name])
+                    values.move_to_end(name, last=False)
+                else:
+                    self.cache._delete(name)
+                    raws.append(None)
+        return raws
+
+    def add_versions(self, versions: Mapping[str, Version]) -> dict[str, bytes]:
+        added = {}
+        for key, version in versions.items():
+            name, raw = self._name_and_raw(key, version)
+            with self._lock:
+                if self.cache._has_expired(name):
+                    self.cache._set(name, raw, None)
+                    added[key] = raw
+        return added
+
+    def set_versions(
+        self, versions: Mapping[str, tuple[Version, float | None]], other_key: str | None = None
+    ) -> bytes | None:
+        for key, (version, timeout) in versions.items():
+            self._set(key, version, timeout)
+        return None if other_key is None else self.get((other_key,))[0]
+
+    def set_entries(self, entries: dict[str, Any], timeout: float | None) -> None:
+        for key, entry in entries.items():
+            self._set(key, entry, timeout)
+
+    def _name_and_raw(self, key: str, value: Any) -> tuple[str, bytes]:
+        (name,) = self._names((key,))
+        return name, pickle.dumps(value, self.cache.pickle_protocol)
+
+    def _set(self, key: str, value: Any, timeout: float | None) -> None:
+        name, raw = self._name_and_raw(key, value)
+        with self._lock:
+            self.cache._set(name, raw, timeout)

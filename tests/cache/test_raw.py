@@ -1,0 +1,223 @@
+"""The raw side of a cache, beside Django's API to the same cache."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
+from django.test import SimpleTestCase, override_settings
+
+from cachalot.core.cache.raw import Backend
+from cachalot.core.cache.raw_locmem import LocalMemory
+from cachalot.core.cache.sides import backend_of
+from cachalot.core.cache.stores import store_of
+
+VERSION = 1.5, "nonce"
+MARK = 2.5, None
+ENTRY = 7, ("nonce",), b"rows", 3.5, 0.25
+
+
+def cache_in_use() -> Any:
+    store = store_of("default")
+    assert store is not None
+    return store.cache
+
+
+class SideTests(SimpleTestCase):
+    """Whatever the cache: each side does what the other does, and finds what the other stores."""
+
+    def setUp(self) -> None:
+        cache = cache_in_use()
+        cache.clear()
+        raw, api = backend_of(cache), Backend(cache)
+        self.pairs = ((raw, api), (api, raw), (raw, raw), (api, api))
+
+    def found(self, backend: Backend, *keys: str) -> list[Any]:
+        return [None if raw is None else backend.loads(raw) for raw in backend.get(keys)]
+
+    def test_what_one_stores_the_other_finds(self) -> None:
+        for one, other in self.pairs:
+            one.cache.clear()
+            one.set_versions({"v": (VERSION, None), "m": (MARK, 300)})
+            one.set_entries({"e": ENTRY}, 60)
+            one.set_entries({"f": ENTRY, "g": ENTRY}, None)
+            keys = ["m", "v", "none", "e", "f", "g"]
+            expected = [MARK, VERSION, None, ENTRY, ENTRY, ENTRY]
+            self.assertEqual(self.found(other, *keys), expected)
+            self.assertEqual(other.get(["m", "v"], ["e", "none"])[3], None)
+            self.assertEqual(other.loads(other.get(["m", "v"], ["e", "none"])[2]), ENTRY)
+            # What is equal when it is decoded is so before, too.
+            self.assertEqual(other.get(["v"]), other.get(["v"]))
+            self.assertNotEqual(other.get(["v"]), other.get(["m"]))
+
+    def test_what_both_store_are_the_same_bytes(self) -> None:
+        for one, other in self.pairs:
+            one.set_versions({"v": (VERSION, None)})
+            (before,) = one.get(["v"])
+            other.set_versions({"v": (VERSION, None)})
+            self.assertEqual(one.get(["v"]), [before])
+
+    def test_nonces(self) -> None:
+        for one, other in self.pairs:
+            one.set_versions({"v": (VERSION, None), "m": (MARK, 300), "w": ((3.5, "n"), None)})
+            one.cache.set("foreign", "foreign")
+            for _ in range(2):
+                raws = other.get(["v", "m", "w", "foreign"])
+                self.assertEqual(list(map(other.nonce_of, raws)), ["nonce", None, "n", None])
+
+    def test_adding_takes_nobody_s_place(self) -> None:
+        for one, other in self.pairs:
+            one.cache.clear()
+            one.set_versions({"m": (MARK, 300)})
+            added = other.add_versions({"m": VERSION, "v": VERSION, "w": VERSION})
+            self.assertEqual(list(added), ["v", "w"])
+            self.assertEqual(list(added.values()), other.get(["v", "w"]))
+            self.assertEqual(self.found(one, "m", "v", "w"), [MARK, VERSION, VERSION])
+            self.assertEqual(one.add_versions({"v": MARK}), {})
+
+    def test_another_key_is_read_behind_what_is_written(self) -> None:
+        for one, other in self.pairs:
+            one.cache.clear()
+            self.assertIsNone(other.set_versions({"v": (VERSION, None)}, "other"))
+            found = other.set_versions({"v": (MARK, 300), "w": (VERSION, None)}, "v")
+            self.assertEqual(other.loads(found), MARK)
+            self.assertEqual(other.get(["v"]), [found])
+            self.assertEqual(self.found(one, "v"), [MARK])
+            self.assertIsNone(other.set_versions({"v": (VERSION, None)}))
+
+    def test_a_time_that_is_over(self) -> None:
+        for one, other in self.pairs:
+            one.set_versions({"v": (VERSION, 0), "w": (VERSION, None)})
+            one.set_entries({"e": ENTRY}, 0)
+            one.set_entries({"f": ENTRY, "g": ENTRY}, 0)
+            self.assertEqual(other.get(["v"], ["e", "f", "g"]), [None] * 4)
+            self.assertEqual(list(other.add_versions({"v": VERSION})), ["v"])
+            other.cache.clear()
+
+    def test_none_is_a_value(self) -> None:
+        for one, _ in self.pairs:
+            one.cache.set("v", None)
+            self.assertEqual(list(map(one.nonce_of, one.get(["v"]))), [None])
+            self.assertIs(one.get(["v"])[0] is None, False)
+            self.assertIs(one.get(["v", "w"])[0] is None, False)
+            self.assertEqual(one.add_versions({"v": VERSION}), {})
+
+    def test_nothing_is_asked_for(self) -> None:
+        for one, _ in self.pairs:
+            self.assertEqual(one.get([]), [])
+            self.assertEqual(one.add_versions({}), {})
+            self.assertIsNone(one.set_versions({}))
+
+    def test_keys_of_any_length_and_alphabet(self) -> None:
+        key = "schlüssel"
+        for one, other in self.pairs:
+            one.set_versions({key: (VERSION, None)})
+            self.assertEqual(self.found(other, key), [VERSION])
+
+    def test_the_prefix_and_version_that_the_cache_has_now(self) -> None:
+        cache = cache_in_use()
+        for one, other in self.pairs:
+            with mock.patch.multiple(cache, key_prefix="p", version=7):
+                one.set_versions({"v": (MARK, 300)})
+                self.assertEqual(cache.make_key("v"), "p:7:v")
+                self.assertEqual(self.found(other, "v"), [MARK])
+            self.assertEqual(self.found(other, "v"), [None])
+            cache.clear()
+
+
+def in_memory(**parameters: Any) -> Any:
+    """Set up a cache in memory, empty, with room for three."""
+    default = {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "tests of its raw side",
+        "OPTIONS": {"MAX_ENTRIES": 3, "CULL_FREQUENCY": 3},
+    }
+    return override_settings(CACHES={"default": {**default, **parameters}})
+
+
+@in_memory()
+class LocalMemoryTests(SimpleTestCase):
+    def setUp(self) -> None:
+        self.cache: Any = caches["default"]
+        self.cache.clear()
+        self.backend = backend_of(self.cache)
+        self.assertIs(type(self.backend), LocalMemory)
+
+    def keys(self) -> list[str]:
+        """Return the keys, the one used last first."""
+        return [key.rpartition(":")[2] for key in self.cache._cache]
+
+    def test_what_was_used_last_is_kept(self) -> None:
+        for key in "abc":
+            self.backend.set_versions({key: (VERSION, None)})
+        self.assertEqual(self.keys(), ["c", "b", "a"])
+        self.backend.get(["a"])
+        self.assertEqual(self.keys(), ["a", "c", "b"])
+        self.backend.get(["c"], ["b"])
+        self.assertEqual(self.keys(), ["b", "c", "a"])
+        self.backend.add_versions({"d": VERSION})
+        self.assertEqual(self.keys(), ["d", "b", "c"])
+        self.backend.set_entries({"e": ENTRY}, None)
+        self.assertEqual(self.keys(), ["e", "d", "b"])
+
+    def test_what_is_over_is_removed(self) -> None:
+        self.backend.set_versions({"m": (MARK, 300), "v": (VERSION, None)})
+        with mock.patch("cachalot.core.cache.raw_locmem.time", return_value=1e12):
+            raws = self.backend.get(["m", "v", "none"])
+        self.assertEqual([raw is None for raw in raws], [True, False, True])
+        self.assertEqual(self.keys(), ["v"])
+        self.assertEqual(len(self.cache._expire_info), 1)
+
+    def test_nothing_is_decoded_twice(self) -> None:
+        self.backend.set_versions({"v": (VERSION, None)})
+        raws = self.backend.get(["v"])
+        self.assertEqual(list(map(self.backend.nonce_of, raws)), ["nonce"])
+        with mock.patch("pickle.loads", side_effect=AssertionError):
+            self.assertEqual(list(map(self.backend.nonce_of, self.backend.get(["v"]))), ["nonce"])
+
+    def test_known_nonces_have_a_bound(self) -> None:
+        with mock.patch("cachalot.core.cache.raw.MAX_NONCES", 3):
+            for number in range(10):
+                self.backend.set_versions({"v": ((float(number), str(number)), None)})
+                raws = self.backend.get(["v"])
+                self.assertEqual(list(map(self.backend.nonce_of, raws)), [str(number)])
+                self.assertLessEqual(len(self.backend.nonce_of.__self__), 3)  # type: ignore[attr-defined]
+
+
+class ChoiceTests(SimpleTestCase):
+    """Whoever has changed anything of a cache is asked by Django's API."""
+
+    def assertApi(self, cache: Any) -> None:
+        self.assertIs(type(backend_of(cache)), Backend)
+
+    def test_a_subclass(self) -> None:
+        class Derived(LocMemCache):
+            pass
+
+        self.assertApi(Derived("derived", {}))
+
+    def test_keys_of_its_own(self) -> None:
+        self.assertApi(LocMemCache("keys", {"KEY_FUNCTION": lambda key, prefix, version: key}))
+
+    def test_a_method_replaced_on_the_object(self) -> None:
+        """As the debug toolbar does, to show the calls."""
+        for name in ("get", "get_many", "set", "set_many", "add", "make_key", "_set"):
+            cache = LocMemCache("patched", {})
+            setattr(cache, name, getattr(cache, name))
+            self.assertApi(cache)
+
+    def test_a_method_replaced_on_the_class(self) -> None:
+        """As tracers do; some take the name of what they wrap."""
+        cache = LocMemCache("patched", {})
+        for name in ("get", "get_many", "set", "set_many", "add", "make_key", "_set"):
+            with mock.patch.object(LocMemCache, name, autospec=True):
+                self.assertApi(cache)
+        self.assertIs(type(backend_of(cache)), LocalMemory)
+
+    def test_other_backends(self) -> None:
+        for backend in ("dummy.DummyCache", "filebased.FileBasedCache"):
+            path = f"django.core.cache.backends.{backend}"
+            with override_settings(CACHES={"default": {"BACKEND": path, "LOCATION": "unused"}}):
+                self.assertApi(caches["default"])
