@@ -97,7 +97,8 @@ class Backend:
     ) -> Any:
         """Store versions, each for a number of seconds, None for ever. Raise if one is not taken.
 
-        Return the raw version under another key, as it is then.
+        Return the raw version under another key, as it is then, where that is told along with the
+        rest; None otherwise, as here.
         """
         groups: dict[float | None, dict[str, Version]] = {}
         for key, (version, timeout) in versions.items():
@@ -109,7 +110,7 @@ class Backend:
                 raise OSError(f"the cache refused {len(failed)} of {len(group)} versions")
             if drops_calls(self.cache):
                 raise OSError("the cache's client drops what it is given while its server fails")
-        return None if other_key is None else self.get([other_key])[0]
+        return None
 
     def _set_group(self, versions: dict[str, Version], timeout: float | None) -> list[str]:
         if len(versions) == 1 and set_raises(type(self.cache).set):

@@ -199,9 +199,12 @@ def version_of(connection: BaseDatabaseWrapper) -> object:
     return None if kept is None else kept.version
 
 
-def is_of(connection: BaseDatabaseWrapper, version: object) -> bool:
-    """Whether ``version`` of the schema is in force, as far as the cache tells."""
-    found = _schema_version(connection)
+def is_of(connection: BaseDatabaseWrapper, version: object, found: object = None) -> bool:
+    """Whether ``version`` of the schema is in force, as far as the cache tells.
+
+    ``found`` is what lies in the cache under ``schema_key_of()``; None asks for it.
+    """
+    found = found or _schema_version(connection)
     return None in (found, version) or found in (version, _added.get(key_of(connection)))
 
 

@@ -54,8 +54,9 @@ class Invalidation:
 
     Call ``begin()``, what makes the change visible, and ``end()``, all in one ``try``; whatever it
     raises goes to ``fail()``, for nobody knows how far it came. ``keys`` are those of the tables,
-    if they are at hand. ``fetches`` tells that the change may be made only while its rows are
-    fetched, ``announces`` that the signals wait for nothing else if it is final only later.
+    if they are at hand, ``schema_key`` is that of the schema, to be read along. ``fetches`` tells
+    that the change may be made only while its rows are fetched, ``announces`` that the signals wait
+    for nothing else if it is final only later.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Invalidation:
         tables: frozenset[str],
         keys: dict[str, int | None] | None = None,
         *,
+        schema_key: str | None = None,
         fetches: bool = False,
         announces: bool = False,
     ) -> None:
@@ -74,6 +76,10 @@ class Invalidation:
         if keys is None:
             keys = keys_to_renew(alias_reached_by(connection), tables) if tables else {}
         self._keys = keys
+        self._schema_key = schema_key
+        #: The version of the schema as it was when the tables had been marked pending or renewed
+        #: last; None where it was not asked for or is not there.
+        self.schema: object = None
         self._guard = guard_of()
 
     def begin(self) -> None:
@@ -81,7 +87,7 @@ class Invalidation:
         if not self._keys:
             return
         try:
-            self._guard.mark_pending(self._keys)
+            self.schema = self._guard.mark_pending(self._keys, self._schema_key)
         except Exception as error:
             if is_interruption(error):
                 raise
@@ -90,6 +96,15 @@ class Invalidation:
                 f"Nothing was written, because the cache {self._guard.cache_alias!r} failed "
                 f"({error!r}) and CACHALOT_CACHE_ERRORS is 'raise'."
             ) from error
+
+    def add(self, tables: frozenset[str]) -> None:
+        """Keep more tables pending, which the change turns out to concern as well."""
+        if not tables:
+            return
+        keys = keys_to_renew(alias_reached_by(self._connection), tables)
+        self._keys = {**self._keys, **keys}
+        self._tables |= tables
+        self.begin()
 
     def end(self) -> bool:
         """Renew the versions if the change is visible, and return whether it is.
@@ -103,7 +118,7 @@ class Invalidation:
             if state.is_at_work():
                 state.unfinished.append(self)
                 return False
-        self._guard.renew(self._keys)
+        self.schema = self._guard.renew(self._keys, self._schema_key)
         return True
 
     def finish(self) -> None:

@@ -18,12 +18,13 @@ class WritePlan(NamedTuple):
     """The tables that a write changes, and the version keys of these.
 
     ``alias`` is the one in DATABASES that the connection reaches; ``keys`` are as
-    ``keys_to_renew()`` gives them.
+    ``keys_to_renew()`` gives them. ``schema_key`` is that of the schema's version.
     """
 
     alias: str
     changed: frozenset[str]
     keys: dict[str, int | None]
+    schema_key: str
 
 
 class _Made(NamedTuple):
@@ -53,7 +54,12 @@ def plan_of(connection: BaseDatabaseWrapper, tables: frozenset[str], deletes: bo
         return made.plan
     reached = alias_reached_by(connection)
     changed = _changed_by(connection, tables, deletes)
-    plan = WritePlan(reached, changed, keys_to_renew(reached, changed))
+    plan = WritePlan(
+        reached,
+        changed,
+        keys_to_renew(reached, changed),
+        catalogue.schema_key_of(connection),
+    )
     schema = catalogue.settled(connection)
     if schema is not None and alias in there_are.places:
         if len(_made) >= _MAX_MADE:

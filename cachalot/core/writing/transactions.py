@@ -15,15 +15,17 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.connection import driver
 from cachalot.core.connection.databases import alias_reached_by
+from cachalot.core.connection.overlay import Overlay
 from cachalot.core.connection.state import State, is_tracked, state_of
 from cachalot.core.outcomes import Unstorable
 from cachalot.core.reading.results import publish
 from cachalot.core.schema import catalogue
+from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.sql.settings import savepoint_in
 from cachalot.core.sql.statements import Statement
 from cachalot.core.writing.invalidation import (
+    Invalidation,
     announce,
-    invalidate_around,
     invalidate_shared,
     look_again,
 )
@@ -44,15 +46,11 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
         result = run()
         state.end_transaction(is_rollback=False)
         return result
-    if overlay.dirty and not catalogue.is_of(connection, overlay.schema):
-        # Another process has changed the schema: what was written may have changed anything.
-        overlay.touch(all_tables(connection))
-    dirty = overlay.dirty
     # If run() raises, nobody knows whether the data was committed. What the transaction has
     # written stays dirty until it is known to be over.
     state.transaction.has_failed_commit = True
     try:
-        result = invalidate_around(connection, dirty, run)
+        result = _run_commit(connection, overlay, run) if overlay.dirty else run()
     except BaseException:
         if driver.is_transaction_open(connection) is False:
             # All it has written has new versions already.
@@ -66,12 +64,35 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
         for key, entry in overlay.publishable()
         if entry.shared is not None
     }
+    dirty = overlay.dirty
     state.end_transaction(is_rollback=False)
-    try:
-        publish(entries)
-    except Unstorable as error:
-        logger.debug("Not stored after the COMMIT, because %s.", error.sentence())
+    if entries:
+        try:
+            publish(entries)
+        except Unstorable as error:
+            logger.debug("Not stored after the COMMIT, because %s.", error.sentence())
     _announce_when_possible(connection, state, dirty)
+    return result
+
+
+def _run_commit(connection: BaseDatabaseWrapper, overlay: Overlay, run: Callable[[], T]) -> T:
+    # Of a schema that this transaction has changed the version is about to be its own.
+    is_own = SCHEMA in overlay.dirty
+    if is_own and not catalogue.is_of(connection, overlay.schema):
+        overlay.touch(all_tables(connection))
+    schema_key = None if is_own else catalogue.schema_key_of(connection)
+    invalidation = Invalidation(connection, overlay.dirty, schema_key=schema_key)
+    try:
+        invalidation.begin()
+        if not (is_own or catalogue.is_of(connection, overlay.schema, invalidation.schema)):
+            # Another process has changed the schema: what was written may have changed anything.
+            overlay.touch(all_tables(connection))
+            invalidation.add(overlay.dirty)
+        result = run()
+        invalidation.end()
+    except BaseException as error:
+        invalidation.fail(error)
+        raise
     return result
 
 

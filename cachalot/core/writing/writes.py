@@ -16,7 +16,7 @@ from cachalot.core.connection.running import executing, frame_of_body
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.schema import catalogue
-from cachalot.core.schema.introspection import SCHEMA
+from cachalot.core.schema.introspection import NONE, SCHEMA
 from cachalot.core.schema.tables import known_tables
 from cachalot.core.writing.invalidation import (
     Invalidation,
@@ -60,10 +60,13 @@ class _Write:
             self._state.overlay().note_schema(catalogue.version_of(connection))
         self._at_once = at_once
         self._is_final = False
+        #: Whether it is to notice what other processes do to the schema meanwhile.
+        self._follows = self._is_alone and bool(at_once) and SCHEMA not in at_once
         self._invalidation = Invalidation(
             connection,
             at_once,
             self._plan.keys if at_once == self._changed else None,
+            schema_key=self._plan.schema_key if self._follows else None,
             fetches=fetches and self._is_alone,
             announces=self._is_alone,
         )
@@ -73,6 +76,8 @@ class _Write:
         if self._is_alone and frame is not None:
             self._state.running.marks = (*self._marks, (frame, self._at_once))
         self._invalidation.begin()
+        if self._follows and self._invalidation.schema is not None:
+            self._invalidation.add(self._newly_changed())
 
     def end(self) -> None:
         """Call it when the statement has succeeded."""
@@ -80,11 +85,19 @@ class _Write:
         self._is_final = self._invalidation.end()
         if SCHEMA in self._at_once:
             catalogue.own_change(self._connection)
-        elif self._is_alone and self._at_once and not catalogue.follow(self._connection):
-            # Another process has changed the schema while the statement waited for it.
-            plan = plan_of(self._connection, self._named, self._deletes)
-            invalidate_shared(plan.alias, plan.changed - self._changed)
-            self._at_once |= plan.changed - self._changed
+        elif self._follows:
+            # Another process may have changed the schema while the statement waited for it.
+            invalidate_shared(self._plan.alias, self._newly_changed())
+
+    def _newly_changed(self) -> frozenset[str]:
+        """Return what the write changes as well by what others have done to the schema."""
+        if catalogue.follow(self._connection, self._invalidation.schema):
+            return NONE
+        plan = plan_of(self._connection, self._named, self._deletes)
+        more = plan.changed - self._changed
+        self._changed |= more
+        self._at_once |= more
+        return more
 
     def fail(self, error: BaseException) -> None:
         """Call it when the statement, ``begin()`` or ``end()`` has raised ``error``."""
