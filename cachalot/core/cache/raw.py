@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache as keep_results
+from types import FunctionType
 from typing import Any
 
 from django.core.cache.backends.base import BaseCache
@@ -127,6 +128,30 @@ class Backend:
             self.cache.set(key, entry, timeout)
         else:
             self.cache.set_many(entries, timeout)
+
+
+def is_original(thing: Any, class_: type, *methods: str) -> bool:
+    """Whether ``thing`` is of exactly this class, and nobody has put other methods in place.
+
+    Tracers and debugging tools do, on the object or on the class, to see every call.
+    """
+    return (
+        type(thing) is class_
+        and vars(thing).keys().isdisjoint(methods)
+        and has_originals(class_, *methods)
+    )
+
+
+def has_originals(class_: type, *methods: str) -> bool:
+    """Whether these methods of a class are those it was defined with."""
+    return all(_is_original(class_, name) for name in methods)
+
+
+def _is_original(class_: type, name: str) -> bool:
+    owner = next(parent for parent in class_.__mro__ if name in vars(parent))
+    method = vars(owner)[name]
+    # functools.wraps() copies a function's names, but not this.
+    return type(method) is FunctionType and method.__globals__.get("__name__") == owner.__module__
 
 
 @keep_results

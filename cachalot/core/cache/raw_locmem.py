@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from time import time
 from typing import Any
 
-from cachalot.core.cache.raw import Backend, Nonces
+from django.core.cache.backends.locmem import LocMemCache
+
+from cachalot.core.cache.raw import Backend, Nonces, is_original
 from cachalot.core.cache.versions import Version
 
 _nonces = Nonces(pickle.loads)
@@ -74,3 +76,11 @@ class LocalMemory(Backend):
         name, raw = self._name_and_raw(key, value)
         with self._lock:
             self.cache._set(name, raw, timeout)
+
+
+def side_of(cache: Any) -> Backend | None:
+    """Return the raw side of a ``LocMemCache``; None where not all of it is as known here."""
+    methods = "get_many", "set_many", "_set", "_has_expired", "_delete", "_cull"
+    if is_original(cache, LocMemCache, "get_backend_timeout", *methods):
+        return LocalMemory(cache)
+    return None

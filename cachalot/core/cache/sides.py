@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from types import FunctionType
-from typing import Any
-
 from django.core.cache.backends.base import BaseCache, default_key_func
-from django.core.cache.backends.locmem import LocMemCache
+from django.utils.module_loading import import_string
 
-from cachalot.core.cache.raw import Backend
-from cachalot.core.cache.raw_locmem import LocalMemory
+from cachalot.core.cache.raw import Backend, is_original
 
-_API = ("make_key", "validate_key", "get_backend_timeout", "get", "add", "set")
-_MANY = ("get_many", "set_many")
+# By path, since a client need not be installed. Each returns None for what it does not know.
+_SIDES = {
+    "django.core.cache.backends.locmem.LocMemCache": "cachalot.core.cache.raw_locmem.side_of",
+    "django.core.cache.backends.redis.RedisCache": "cachalot.core.cache.raw_redis.side_of",
+    "django_redis.cache.RedisCache": "cachalot.core.cache.raw_django_redis.side_of",
+}
 
 
 def backend_of(cache: BaseCache) -> Backend:
     """Return the raw side of a cache. A subclass, or one that is patched, has Django's API."""
-    if getattr(cache, "key_func", None) is not default_key_func:
+    class_ = type(cache)
+    path = _SIDES.get(f"{class_.__module__}.{class_.__qualname__}")
+    if (
+        path is None
+        or cache.key_func is not default_key_func
+        or not is_original(cache, class_, "make_key", "validate_key", "get", "add", "set")
+    ):
         return Backend(cache)
-    if is_original(cache, LocMemCache, *_API, *_MANY, "_set", "_has_expired", "_delete", "_cull"):
-        return LocalMemory(cache)
-    return Backend(cache)
-
-
-def is_original(thing: Any, class_: type, *methods: str) -> bool:
-    """Whether ``thing`` is of exactly this class, and nobody has put other methods in place.
-
-    Tracers and debugging tools do, on the object or on the class, to see every call.
-    """
-    return type(thing) is class_ and all(
-        name not in vars(thing) and _is_original(class_, name) for name in methods
-    )
-
-
-def _is_original(class_: type, name: str) -> bool:
-    owner = next(parent for parent in class_.__mro__ if name in vars(parent))
-    method = vars(owner)[name]
-    # functools.wraps() copies a function's names, but not this.
-    return type(method) is FunctionType and method.__globals__.get("__name__") == owner.__module__
+    return import_string(path)(cache) or Backend(cache)
