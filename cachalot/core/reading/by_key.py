@@ -18,7 +18,7 @@ from django.db.models.sql.query import Query
 
 from cachalot.core.connection.state import state_of
 from cachalot.core.reading import known
-from cachalot.core.reading.model_facts import is_plain_model
+from cachalot.core.reading.model_facts import is_plain_model, own_columns_of
 from cachalot.core.reading.shapes import WITHOUT_EFFECT, fingerprint
 from cachalot.settings import forget_on_change, memo
 
@@ -117,7 +117,7 @@ def _make_template(model: Any, name: str) -> Template | None:
     if field is None or not field.unique or field.null or field.is_relation:
         return None
     type_of_value = _TYPES.get(field.get_internal_type())
-    if type_of_value is None or not model._meta.local_concrete_fields.count(field):
+    if type_of_value is None or field not in own_columns_of(model):
         return None
     some: Any = uuid.UUID(int=1) if type_of_value is uuid.UUID else type_of_value(1)
     query = QuerySet(model).filter(**{name: some}).order_by().query

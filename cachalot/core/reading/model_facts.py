@@ -36,10 +36,15 @@ def _plain_facts_of(model: Any) -> Facts | None:
     if not all(map(is_plain, meta.get_fields())):
         return None
     parents = tuple(meta.get_parent_list())
-    columns = {field.name for field in meta.local_concrete_fields if field.remote_field is None}
+    columns = {field.name for field in own_columns_of(model) if field.remote_field is None}
     if meta.pk is not None and meta.pk.name in columns:
         columns.add("pk")
     return Facts((model, *parents), frozenset(columns))
+
+
+def own_columns_of(model: Any) -> Any:
+    """Return the fields that lie in the model's own table, those of parents left out."""
+    return model._meta.concrete_model._meta.local_concrete_fields
 
 
 def is_plain_model(model: Any) -> bool:

@@ -123,7 +123,7 @@ def _value(expression: Any) -> tuple[Any, ...]:
 _EXPRESSION_ATTRIBUTES = frozenset(
     """
     _constructor_args _output_field_or_none _output_field_resolved_to_none contains_aggregate
-    contains_column_references contains_over_clause convert_value is_summary
+    contains_column_references contains_over_clause convert_value identity is_summary
     """.split()
 )
 _VALUE_ATTRIBUTES = _EXPRESSION_ATTRIBUTES | {"for_save", "value"}
