@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, TypeVar, overload
 
-from cachalot.core import switch
+from cachalot.core import patches, switch
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +21,8 @@ class Switch:
     def __init__(self, *, is_enabled: bool, reevaluates: bool = False) -> None:
         self._is_enabled = is_enabled
         self._reevaluates = reevaluates
+        if reevaluates:
+            patches.install_reevaluation()
 
     def __enter__(self) -> None:
         switch.enter(is_enabled=self._is_enabled, reevaluates=self._reevaluates)

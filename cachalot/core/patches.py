@@ -65,9 +65,15 @@ def install() -> None:
     _patch(BaseDatabaseWrapper, "set_autocommit", _autocommitted)
     _patch(BaseDatabaseWrapper, "close", _closed)
     _patch(QuerySet, "get", _got_by_key)
+
+
+def install_reevaluation() -> None:
+    """Wrap what of ``QuerySet`` looks at the rows it has kept. A second call does nothing.
+
+    Only who has used ``cachalot_disabled(all_queries=True)`` pays for it.
+    """
     _patch(QuerySet, "_fetch_all", querysets.evaluating)
     _patch(QuerySet, "__iter__", querysets.reevaluating_iteration)
-    # Whatever else of QuerySet looks at the rows it has kept.
     for name in ("__len__", "__bool__", "__getitem__", "__aiter__", "count", "contains", "exists"):
         _patch(QuerySet, name, querysets.reevaluating)
 

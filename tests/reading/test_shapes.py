@@ -6,6 +6,7 @@ import datetime
 import decimal
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from django.db.models import Avg, Count, F, Model, Q, QuerySet, Sum, Value
 from django.db.models.sql.query import Query
@@ -152,6 +153,10 @@ class FingerprintTests(SimpleTestCase):
         query = Book.objects.filter(title="a").query
         query.where.children[0].rhs = value  # type: ignore[union-attr]
         return fingerprint(query)
+
+    def test_no_ordering_at_all(self) -> None:
+        with mock.patch.object(Book._meta, "ordering", None):
+            self.assertIsNotNone(fingerprint(Book.objects.all().query))
 
     def test_tables_are_read_each_time(self) -> None:
         before = fingerprint(Book.objects.order_by("author__name").query)

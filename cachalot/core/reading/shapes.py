@@ -86,7 +86,8 @@ def fingerprint(query: Any) -> Fingerprint | None:
         return None
     try:
         return _read(query)
-    except Strange:
+    except (Strange, AttributeError, TypeError):
+        # What others have put into a query may lack what Django's own has.
         return None
 
 
@@ -159,7 +160,7 @@ def _grouping(group_by: Any) -> Any:
 def _ordering(query: Any, facts: Facts) -> Any:
     names = query.order_by
     if not names:
-        names = query.model._meta.ordering if query.default_ordering else ()
+        names = (query.model._meta.ordering or ()) if query.default_ordering else ()
     parts: list[Any] = []
     for name in names:
         if type(name) is not str:
