@@ -10,6 +10,7 @@ import pytest
 from django.contrib.auth.management import create_permissions
 from django.contrib.contenttypes.management import create_contenttypes
 from django.core.cache import caches
+from django.core.management.commands import flush
 from django.db import connection
 from django.db.models.signals import post_migrate
 
@@ -64,16 +65,17 @@ def _cheap_flush() -> None:
     )
     post_migrate.disconnect(create_contenttypes)
     if connection.vendor == "postgresql":
-        operations = type(connection.ops)
-        truncate = operations.sql_flush
+        truncate = flush.sql_flush
 
-        def delete(self: Any, style: Any, tables: list[str], **options: Any) -> list[str]:
+        def delete(style: Any, connection: Any, reset_sequences: bool, allow_cascade: bool) -> Any:
             """TRUNCATE makes new files for each table, and a test has few rows."""
-            if options.get("reset_sequences"):
-                return truncate(self, style, tables, **options)
-            return [f"DELETE FROM {self.quote_name(table)}" for table in tables]
+            if reset_sequences:
+                return truncate(style, connection, reset_sequences, allow_cascade)
+            tables = connection.introspection.django_table_names(True, False)
+            return [f"DELETE FROM {connection.ops.quote_name(table)}" for table in tables]
 
-        operations.sql_flush = delete
+        # Not a method of DatabaseOperations: with one of them replaced, every query is compiled.
+        flush.sql_flush = delete
 
 
 @pytest.fixture(autouse=True)

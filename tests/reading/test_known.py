@@ -189,8 +189,6 @@ class ReadyTests(CacheTestCase):
             self.assertIsNone(ready_of(connection, state_of(connection)))
         with connection.execute_wrapper(lambda execute, *args: execute(*args)):
             self.assertIsNone(ready_of(connection, state_of(connection)))
-        with override_settings(CACHALOT_MAX_STALENESS=1):
-            self.assertIsNone(ready_of(connection, state_of(connection)))
         with override_settings(CACHALOT_DATABASES=[]):
             self.assertIsNone(ready_of(connection, state_of(connection)))
         self.assertIsNotNone(ready_of(connection, state_of(connection)))

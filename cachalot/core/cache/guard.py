@@ -69,11 +69,6 @@ class Guard:
         """Begin anew in a forked process, which has the parent's debts but none of its threads."""
         self._has_timer = False
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether the cache has not failed lately, and nothing is owed to it."""
-        return self._rests_until is None and not self.debts.owed
-
     def store(self) -> Store | None:
         """Return what is in the cache, for this thread; None for one that cannot be used at all."""
         try:
@@ -88,7 +83,7 @@ class Guard:
         Raise ``CacheUnavailable`` if the cache rests or cannot be used at all, and what the cache
         raises under ``CACHALOT_CACHE_ERRORS = "raise"``, which never rests.
         """
-        is_quiet = self.is_quiet
+        is_quiet = self._rests_until is None and not self.debts.owed
         if not is_quiet and not raises_failures() and self._is_resting():
             raise CacheUnavailable
         try:

@@ -7,13 +7,10 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import connections
 
-from cachalot.core import events, switch
-from cachalot.core.cache.door import guard_of
-from cachalot.core.cache.guard import Guard
+from cachalot.core import switch
 from cachalot.core.cache.keyspace import has_namespace
 from cachalot.core.connection import origin
 from cachalot.core.connection.state import State, why_not_used
-from cachalot.core.connection.visibility import Visibility
 from cachalot.settings import SUPPORTED_DATABASE_ENGINES, cachalot_settings, has_own_query_keys
 
 
@@ -22,28 +19,21 @@ class Ready(NamedTuple):
 
     facts: tuple[object, ...]
     origin: bytes
-    guard: Guard
 
 
 def ready_of(connection: Any, state: State) -> Ready | None:
     """Return what holds for a read in the common case; None sends it the long way.
 
-    The common case reads what was last committed, and nobody watches. All that is not common
-    stands here and in ``_prepare()``.
+    All that is not common stands here and in ``_prepare()``.
     """
     ready: Ready | None = state.ready
     if ready is None or ready.facts != _facts_of(connection, state):
         ready = state.ready = _prepare(connection, state)
     if (
         ready is None
-        or events.listeners
         or connection.needs_rollback
         or connection.execute_wrappers
-        or state.unfinished
-        or state.running.marks
-        or not ready.guard.is_quiet
         or not switch.is_enabled()
-        or state.visibility() is not Visibility.NEWEST
     ):
         return None
     return ready
@@ -76,8 +66,7 @@ def _prepare(connection: Any, state: State) -> Ready | None:
         or why_not_used(connection) is not None
         or has_own_query_keys()
         or has_namespace(cachalot_settings.CACHALOT_CACHE)
-        or cachalot_settings.CACHALOT_MAX_STALENESS
         or state.session.is_set_by_queries
     ):
         return None
-    return Ready(_facts_of(connection, state), origin.origin_of(connection), guard_of())
+    return Ready(_facts_of(connection, state), origin.origin_of(connection))

@@ -39,8 +39,9 @@ class Known(NamedTuple):
     """A query that was compiled: all that its compiler, and what was made of its text, came to.
 
     In the open form there are bounds for each value, None for one of a kind without, and ``params``
-    are only those that come before the values. ``kept`` are the objects that the fingerprint knows
-    by their address.
+    are only those that come before the values; ``kinds`` are what the engine makes of the values to
+    tell the driver their type, None for those that stay as they are. ``kept`` are the objects that
+    the fingerprint knows by their address.
     """
 
     sql: str
@@ -48,6 +49,7 @@ class Known(NamedTuple):
     plan: Any
     attributes: dict[str, Any]
     bounds: tuple[tuple[int, int] | None, ...] | None
+    kinds: tuple[type | None, ...]
     kept: tuple[object, ...]
 
 
@@ -102,13 +104,14 @@ def remember(compiler: Any, recalled: Recalled, sql: str, params: Any, plan: Any
         _known.clear()
     made = vars(compiler)
     attributes = {name: made[name] for name in _ATTRIBUTES if name in made}
-    bounds = _bounds_of(compiler, recalled.values, params)
+    params = tuple(params)
+    kinds = _kinds_of(compiler.query, recalled.values, params)
+    bounds = None if kinds is None else _bounds_of(compiler, recalled.values)
     # A clone: the query itself may be changed.
     kept = compiler.query.clone(), compiler.query.model._meta.concrete_fields
-    params = tuple(params)
     if bounds is not None:
         params = params[: len(params) - len(bounds)]
-    known = Known(sql, params, plan, attributes, bounds, kept)
+    known = Known(sql, params, plan, attributes, bounds, kinds or (), kept)
     _known[recalled.place] = known
     if bounds is None:
         _known[(*recalled.place, recalled.values)] = known
@@ -116,7 +119,16 @@ def remember(compiler: Any, recalled: Recalled, sql: str, params: Any, plan: Any
 
 def params_of(known: Known, values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the parameters of a known query that has these values."""
-    return known.params if known.bounds is None else known.params + values
+    if known.bounds is None:
+        return known.params
+    if any(known.kinds):
+        values = tuple(
+            [
+                value if kind is None else kind(value)
+                for value, kind in zip(values, known.kinds, strict=True)
+            ]
+        )
+    return known.params + values
 
 
 def _are_within(values: tuple[Any, ...], bounds: Any) -> bool:
@@ -143,21 +155,34 @@ TEXTS = frozenset({"CharField", "TextField", "SlugField"})
 _WIDEST = -(2**63), 2**63 - 1
 
 
-def _bounds_of(
-    compiler: Any, values: tuple[Any, ...], params: Any
-) -> tuple[tuple[int, int] | None, ...] | None:
-    """Return the range of each value within which the text stays as it is, None if it may not."""
-    query = compiler.query
+def _kinds_of(
+    query: Any, values: tuple[Any, ...], params: tuple[Any, ...]
+) -> tuple[type | None, ...] | None:
+    """Return what was made of each value, None if the parameters are something else than that."""
     # Those of the SELECT list come first.
     constants = sum(type(each) is Value for each in query.annotation_select.values())
-    if (
-        len(params) != constants + len(values)
-        or (constants and query.group_by is not None)
-        or any(value is not param for value, param in zip(values, params[constants:], strict=True))
-    ):
+    if len(params) != constants + len(values) or (constants and query.group_by is not None):
         return None
+    kinds: list[type | None] = []
+    for value, param in zip(values, params[constants:], strict=True):
+        kind = type(param)
+        if value is param:
+            kinds.append(None)
+        elif type(value) is int and issubclass(kind, int) and kind.__module__ == _PSYCOPG:
+            kinds.append(kind)
+        else:
+            return None
+    return tuple(kinds)
+
+
+# Its Int4 and the like: django/db/backends/postgresql/operations.py, adapt_integerfield_value().
+_PSYCOPG = "psycopg.types.numeric"
+
+
+def _bounds_of(compiler: Any, values: tuple[Any, ...]) -> tuple[tuple[int, int] | None, ...] | None:
+    """Return the range of each value within which the text stays as it is, None if it may not."""
     bounds: list[tuple[int, int] | None] = []
-    is_open = _add_bounds(query.where, compiler.connection.ops, bounds)
+    is_open = _add_bounds(compiler.query.where, compiler.connection.ops, bounds)
     return tuple(bounds) if is_open and len(bounds) == len(values) else None
 
 

@@ -14,7 +14,6 @@ from cachalot.core.cache.local import Result, local_tier
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.store import Store
 from cachalot.core.connection.overlay import Level
-from cachalot.core.connection.ready import Ready
 from cachalot.core.connection.state import State
 from cachalot.core.connection.visibility import Visibility
 from cachalot.core.interruptions import is_interruption
@@ -48,7 +47,7 @@ class Target(NamedTuple):
 
 
 def look_up(
-    state: State, connection: BaseDatabaseWrapper, key: str, plan: Plan, ready: Ready | None
+    state: State, connection: BaseDatabaseWrapper, key: str, plan: Plan
 ) -> tuple[Target | None, Hit | None]:
     """Return the result of a query if it is there, and otherwise where to store it.
 
@@ -57,7 +56,13 @@ def look_up(
     """
     if plan.bypass is not None:
         raise Bypass(plan.bypass)
-    seen = Visibility.NEWEST if ready is not None else _what_is_seen(state, plan)
+    seen = state.visibility()
+    if seen is Visibility.UNKNOWN:
+        raise Bypass(_UNKNOWN_VIEW)
+    if state.unfinished:
+        raise Bypass(_PENDING)
+    if state.running.marks and not state.running.pending().isdisjoint(plan.tables):
+        raise Bypass(_PENDING)
     if state.is_in_transaction():
         return _look_up_in_transaction(state, connection, key, plan, seen)
     # Outside a transaction each statement sees what is newest.
@@ -66,17 +71,6 @@ def look_up(
         return None, hit
     _check_schema(connection, plan, schema)
     return Target(key, (), versions, (), None, state.changes), None
-
-
-def _what_is_seen(state: State, plan: Plan) -> Visibility:
-    seen = state.visibility()
-    if seen is Visibility.UNKNOWN:
-        raise Bypass(_UNKNOWN_VIEW)
-    if state.unfinished:
-        raise Bypass(_PENDING)
-    if state.running.marks and not state.running.pending().isdisjoint(plan.tables):
-        raise Bypass(_PENDING)
-    return seen
 
 
 def _look_up_in_transaction(

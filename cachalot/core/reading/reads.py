@@ -65,7 +65,7 @@ def read(
         key = key_of(compiler, query)
         if result_type == SINGLE:
             key += _SINGLE_SUFFIX
-        target, hit = look_up(state, connection, key, query.plan, ready)
+        target, hit = look_up(state, connection, key, query.plan)
         if hit is not None and not events.listeners:
             return _as_asked(hit.rows, result_type, chunked_fetch)
     except Refused as error:
