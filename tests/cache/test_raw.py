@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from itertools import product
+from typing import Any, TypeVar
 from unittest import mock
 
-from django.core.cache import caches
+from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends.locmem import LocMemCache
+from django.db import transaction
 from django.test import SimpleTestCase, override_settings
 
+from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.raw import Backend
 from cachalot.core.cache.raw_locmem import LocalMemory
 from cachalot.core.cache.sides import backend_of
 from cachalot.core.cache.stores import store_of
+from cachalot.core.schema.version_keys import keys_to_renew
+from tests.library.models import Author
+from tests.settings import CACHE
+from tests.support import CacheTestCase, count_queries, counted_calls, in_thread
+
+T = TypeVar("T")
 
 VERSION = 1.5, "nonce"
 MARK = 2.5, None
@@ -128,6 +138,109 @@ class SideTests(SimpleTestCase):
             cache.clear()
 
 
+def names() -> list[str]:
+    return sorted(Author.objects.values_list("name", flat=True))
+
+
+@override_settings(CACHALOT_LOCAL_SIZE=0)
+class MixedTests(CacheTestCase):
+    """Threads that ask the cache by its raw side, and others that ask it by Django's API."""
+
+    def by_api(self, function: Callable[[], T]) -> T:
+        kinds = []
+
+        def ask() -> T:
+            store = store_of("default")
+            assert store is not None
+            kinds.append(type(store.backend))
+            return function()
+
+        with mock.patch("cachalot.core.cache.store.backend_of", Backend):
+            result = in_thread(ask)
+        self.assertEqual(kinds, [Backend])
+        return result
+
+    def test_each_sees_at_once_what_the_other_writes_and_hits_what_it_stores(self) -> None:
+        sides: list[Callable[[Callable[[], Any]], Any]] = [in_thread, self.by_api]
+        number = 0
+        for writer, reader in product(sides, sides):
+            with self.subTest(writer=writer, reader=reader):
+                for write in (Author.objects.create, self.create_in_transaction):
+                    number += 1
+                    writer(lambda write=write, name=str(number): write(name=name))
+                    found, queries = reader(lambda: count_queries(names))
+                    self.assertEqual((str(number) in found, queries), (True, 1))
+                    for again in sides:
+                        self.assertEqual(again(lambda: count_queries(names)), (found, 0))
+
+    def create_in_transaction(self, name: str) -> None:
+        with transaction.atomic():
+            names()
+            Author.objects.create(name=name)
+
+    def test_a_mark_of_the_other_keeps_it_from_serving(self) -> None:
+        Author.objects.create(name="A")
+        keys = keys_to_renew("default", frozenset({"library_author"}))
+        for marker, reader in ((in_thread, self.by_api), (self.by_api, in_thread)):
+            names()
+            marker(lambda: guard_of().mark_pending(keys))
+            for _ in range(2):
+                self.assertEqual(reader(lambda: count_queries(names))[1], 1)
+            marker(lambda: guard_of().renew(keys))
+            self.assertEqual(reader(lambda: count_queries(names))[1], 1)
+            self.assertEqual(reader(lambda: count_queries(names))[1], 0)
+
+
+class OtherKeyTests(CacheTestCase):
+    """What a writer learns of another key by the question that it asks anyway."""
+
+    def test_it_is_what_lies_there_once_the_versions_are_written(self) -> None:
+        guard, store = guard_of(), store_of("default")
+        assert store is not None
+        schema, _ = store.version("schema")
+        for write in (guard.mark_pending, guard.renew, store.mark_pending, store.renew):
+            self.assertIsNone(write({"k": None}))
+            self.assertIsNone(write({"k": None}, "nothing"))
+            self.assertEqual(write({"k": None}, "schema"), schema)
+            self.assertEqual(
+                write({"k": None, "schema": None}, "schema"), store.version("schema")[0]
+            )
+            schema, _ = store.version("schema")
+
+    def test_it_costs_no_round_trip(self) -> None:
+        guard = guard_of()
+        for write in (guard.mark_pending, guard.renew):
+            with counted_calls() as calls:
+                write({"k": None}, "schema")
+            self.assertEqual(calls, {"set_versions": 1})
+
+
+class KnownStoreTests(SimpleTestCase):
+    """A thread knows its stores for as long as ``CACHES`` are the same."""
+
+    def test_other_settings(self) -> None:
+        before = store_of("default")
+        assert before is not None
+        self.assertIs(store_of("default"), before)
+        locmem = "django.core.cache.backends.locmem.LocMemCache"
+        for location in ("one", "two"):
+            with override_settings(CACHES={"default": {"BACKEND": locmem, "LOCATION": location}}):
+                store = store_of("default")
+                assert store is not None
+                self.assertIs(store.cache, caches["default"])
+                self.assertIs(store_of("default"), store)
+        after = store_of("default")
+        assert after is not None
+        self.assertIsNot(after, before)
+        with override_settings(CACHES={"default": {"BACKEND": "tests.cache.faults.FaultyCache"}}):
+            self.assertIsNot(store_of("default"), after)
+        with override_settings(CACHES={}), self.assertRaises(InvalidCacheBackendError):
+            store_of("default")
+
+    def test_threads_have_their_own(self) -> None:
+        self.assertIsNot(in_thread(lambda: store_of("default")), store_of("default"))
+
+
 def in_memory(**parameters: Any) -> Any:
     """Set up a cache in memory, empty, with room for three."""
     default = {
@@ -192,6 +305,10 @@ class ChoiceTests(SimpleTestCase):
 
     def assertApi(self, cache: Any) -> None:
         self.assertIs(type(backend_of(cache)), Backend)
+
+    def test_the_cache_in_use(self) -> None:
+        has_api = CACHE == "file"
+        self.assertIs(type(backend_of(cache_in_use())) is Backend, has_api)
 
     def test_a_subclass(self) -> None:
         class Derived(LocMemCache):

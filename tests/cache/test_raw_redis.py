@@ -114,6 +114,25 @@ class RedisTests(SimpleTestCase):
         while connection._sock.recv(4096):
             pass
 
+    def test_one_packet_each(self) -> None:
+        from redis import Connection
+
+        entry = 1, ("a",), b"", 1.0, 1.0
+        versions = {key: ((2.0, key), timeout) for key, timeout in zip("abc", (None, 7, 300))}
+        for ask in (
+            lambda: self.backend.get(["a", "b"], ["e"]),
+            lambda: self.backend.add_versions(dict.fromkeys("abcd", VERSION)),
+            lambda: self.backend.set_versions(versions, "a"),
+            lambda: self.backend.set_entries({"e": entry, "f": entry}, 7),
+        ):
+            sent = mock.patch.object(
+                Connection, "send_packed_command", autospec=True,
+                side_effect=Connection.send_packed_command,
+            )  # fmt: skip
+            with sent as sends:
+                ask()
+            self.assertEqual(sends.call_count, 1)
+
     def test_interrupted_before_an_answer_is_read(self) -> None:
         def read() -> Any:
             return self.backend.get(["a"])

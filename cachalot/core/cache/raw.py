@@ -29,9 +29,15 @@ _RAISING = {
     "django.core.cache.backends.redis.RedisCache.set",
 }
 
-_MISSING = object()
+#: What a cache is asked to give where there is nothing: it may be None that is stored.
+MISSING = object()
 # Stands for a None that somebody has stored: None itself is what is missing.
 _FOREIGN = object()
+
+
+def told(value: Any) -> Any:
+    """Return a value of a cache as it is told: None where it is ``MISSING``."""
+    return None if value is MISSING else _FOREIGN if value is None else value
 
 
 class Nonces(dict[Any, "str | None"]):
@@ -65,6 +71,8 @@ class Backend:
 
     #: Returns the nonce of a raw version, None for one that is pending or is no version.
     nonce_of: Callable[[Any], str | None] = staticmethod(nonce_in)
+    #: Whether a thread may go on with it for as long as ``CACHES`` are the same.
+    is_kept = False
     #: Returns what was stored. Raises what the serialiser raises for what it cannot decode.
     loads: Callable[[Any], Any] = staticmethod(_decoded)
 
@@ -76,13 +84,9 @@ class Backend:
         keys = [*version_keys, *entry_keys]
         if len(keys) == 1:
             # Half the time of get_many() with one key, where that is a loop over get().
-            found = {keys[0]: self.cache.get(keys[0], _MISSING)}
-        else:
-            found = self.cache.get_many(keys)
-        values = [found.get(key, _MISSING) for key in keys]
-        return [
-            None if value is _MISSING else _FOREIGN if value is None else value for value in values
-        ]
+            return [told(self.cache.get(keys[0], MISSING))]
+        found = self.cache.get_many(keys)
+        return [told(found.get(key, MISSING)) for key in keys]
 
     def add_versions(self, versions: Mapping[str, Version]) -> dict[str, Any]:
         """Store versions that never expire where there are none; return those taken, raw."""
@@ -113,7 +117,8 @@ class Backend:
                 raise OSError("the cache's client drops what it is given while its server fails")
         return None
 
-    def _set_group(self, versions: dict[str, Version], timeout: float | None) -> list[str]:
+    def _set_group(self, versions: dict[str, Version], timeout: float | None) -> Sequence[str]:
+        """Store versions; return what the cache tells it has not taken."""
         if len(versions) == 1 and set_raises(type(self.cache).set):
             ((key, version),) = versions.items()
             self.cache.set(key, version, timeout)

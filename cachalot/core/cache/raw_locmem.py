@@ -18,6 +18,7 @@ _nonces = Nonces(pickle.loads)
 class LocalMemory(Backend):
     """A ``LocMemCache`` (django/core/cache/backends/locmem.py, 4.2 to 6.1), without key checks."""
 
+    is_kept = True
     nonce_of = _nonces.__getitem__
     loads = staticmethod(pickle.loads)
 

@@ -27,6 +27,8 @@ class Redis(Backend):
     after another writer has come in between.
     """
 
+    is_kept = True
+
     def __init__(
         self, cache: Any, dumps: Callable[[Any], Any], loads: Callable[[Any], Any], nonces: Nonces
     ) -> None:

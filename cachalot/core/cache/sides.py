@@ -8,10 +8,13 @@ from django.utils.module_loading import import_string
 from cachalot.core.cache.raw import Backend, is_original
 
 # By path, since a client need not be installed. Each returns None for what it does not know.
+_CORE, _RAW = "django.core.cache.backends", "cachalot.core.cache"
 _SIDES = {
-    "django.core.cache.backends.locmem.LocMemCache": "cachalot.core.cache.raw_locmem.side_of",
-    "django.core.cache.backends.redis.RedisCache": "cachalot.core.cache.raw_redis.side_of",
-    "django_redis.cache.RedisCache": "cachalot.core.cache.raw_django_redis.side_of",
+    f"{_CORE}.locmem.LocMemCache": f"{_RAW}.raw_locmem.side_of",
+    f"{_CORE}.memcached.PyLibMCCache": f"{_RAW}.raw_memcached.side_of",
+    f"{_CORE}.memcached.PyMemcacheCache": f"{_RAW}.raw_memcached.side_of",
+    f"{_CORE}.redis.RedisCache": f"{_RAW}.raw_redis.side_of",
+    "django_redis.cache.RedisCache": f"{_RAW}.raw_django_redis.side_of",
 }
 
 

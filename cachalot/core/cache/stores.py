@@ -28,6 +28,9 @@ class _OwnStore:
 class _Stores(threading.local):
     def __init__(self) -> None:
         self.by_alias: dict[str, _OwnStore] = {}
+        # What caches[alias] takes time to find, and what it was found for: settings that change
+        # replace Django's connections to caches (django/test/signals.py).
+        self.known: dict[str, tuple[object, Store]] = {}
 
 
 _of_thread = _Stores()
@@ -39,6 +42,17 @@ def store_of(cache_alias: str) -> Store | None:
 
     Raise ``InvalidCacheBackendError`` for one that ``CACHES`` does not have.
     """
+    connections = caches._connections  # type: ignore[attr-defined]
+    known = _of_thread.known.get(cache_alias)
+    if known is not None and known[0] is connections:
+        return known[1]
+    store = _find_store(cache_alias)
+    if store is not None and store.backend.is_kept:
+        _of_thread.known[cache_alias] = connections, store
+    return store
+
+
+def _find_store(cache_alias: str) -> Store | None:
     cache = cache_of(cache_alias)
     store: Store | None = getattr(cache, "_cachalot_store", None)
     # A copy of a cache, or a wrapper around one, may show the store of the original.
