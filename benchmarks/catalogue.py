@@ -54,6 +54,9 @@ GROUPS = {
 
 READS = (
     "get",
+    "get-slug",
+    "foreign-key",
+    "atomic-get",
     "exists",
     "count",
     "rows-10",

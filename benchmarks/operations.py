@@ -57,8 +57,23 @@ def _books(n: int) -> list[Book]:
     return list(Book.objects.order_by("pk")[:n])
 
 
+def _follow() -> Author:
+    """Follow the foreign key of an object that is at hand, and has not done so before."""
+    book = Book(pk=7, author_id=7)
+    book._state.adding, book._state.db = False, "default"
+    return book.author
+
+
+def _get_in_transaction() -> Book:
+    with transaction.atomic():
+        return Book.objects.get(pk=7)
+
+
 READS: dict[str, Operation] = {
     "get": Operation(lambda: Book.objects.get(pk=7), changing(Book)),
+    "get-slug": Operation(lambda: Tag.objects.get(slug="tag-7"), changing(Tag)),
+    "foreign-key": Operation(_follow, changing(Author)),
+    "atomic-get": Operation(_get_in_transaction, changing(Book)),
     "exists": Operation(lambda: Book.objects.filter(author_id=7).exists(), changing(Book)),
     "count": Operation(lambda: Book.objects.filter(author_id=7).count(), changing(Book)),
     "rows-10": Operation(lambda: _books(10), changing(Book)),

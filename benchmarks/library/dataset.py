@@ -25,7 +25,7 @@ def fill(rows: int) -> None:
         Author(name=f"Author {n}", born=datetime.date(1900, 1, 1) + datetime.timedelta(days=97 * n))
         for n in range(AUTHORS)
     )
-    Tag.objects.bulk_create(Tag(name=f"tag {n}") for n in range(TAGS))
+    Tag.objects.bulk_create(Tag(name=f"tag {n}", slug=f"tag-{n}") for n in range(TAGS))
     Book.objects.bulk_create(
         (
             Book(

@@ -21,6 +21,7 @@ class Author(Revised):
 
 class Tag(Revised):
     name = models.CharField(max_length=30)
+    slug = models.SlugField(unique=True)
 
 
 class Book(Revised):
