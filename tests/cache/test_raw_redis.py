@@ -118,7 +118,9 @@ class RedisTests(SimpleTestCase):
         from redis import Connection
 
         entry = 1, ("a",), b"", 1.0, 1.0
-        versions = {key: ((2.0, key), timeout) for key, timeout in zip("abc", (None, 7, 300))}
+        versions = {
+            key: ((2.0, key), timeout) for key, timeout in (("a", None), ("b", 7), ("c", 300))
+        }
         for ask in (
             lambda: self.backend.get(["a", "b"], ["e"]),
             lambda: self.backend.add_versions(dict.fromkeys("abcd", VERSION)),
