@@ -89,6 +89,9 @@ DIFFERENT: list[Callable[[], QuerySet[Any]]] = [
     lambda: books().filter(author__name="a"),
     lambda: books().filter(author__isnull=True),
     lambda: books().filter(author__isnull=False),
+    lambda: books().extra(select={"x": "1"}),
+    lambda: books().extra(select={"x": "2"}),
+    lambda: books().extra(select={"x": "1", "y": "1"}),
     lambda: books().annotate(x=Value(1)),
     lambda: books().annotate(x=Value(2)),
     lambda: books().annotate(x=Value("1")),
@@ -104,6 +107,7 @@ DIFFERENT: list[Callable[[], QuerySet[Any]]] = [
 #: Queries that may be written otherwise than their parts tell.
 WITHOUT: list[Callable[[], QuerySet[Any]]] = [
     lambda: books().extra(where=["1=1"]),
+    lambda: books().extra(select={"x": "%s"}, select_params=[1]),
     lambda: books().filter(pk__in=Author.objects.all()),
     lambda: books().union(books()),
     lambda: books().select_for_update(),

@@ -13,7 +13,7 @@ from django.test import override_settings
 
 from cachalot.api import explain
 from tests.library.models import Author, BookSummary, Publisher, Shelf, Tag
-from tests.support import CacheTestCase, in_process
+from tests.support import CacheTestCase, counted_calls, in_process
 
 VENDORS = ("sqlite", "postgresql", "mysql")
 
@@ -55,6 +55,10 @@ LINES = (
     "CREATE TABLE library_summary (id {serial}, title varchar(100), author_name varchar(100),"
     " shelf_id bigint, CONSTRAINT lines_of FOREIGN KEY (shelf_id) REFERENCES library_shelf (id)"
     " ON DELETE {action})"
+)
+DEFAULT_SHELF = ["INSERT INTO library_shelf (id, label) VALUES (9, 'default')"]
+LINES_WITH_DEFAULT = LINES.replace("bigint, CONSTRAINT", "bigint DEFAULT 9, CONSTRAINT").replace(
+    "{action}", "SET DEFAULT"
 )
 LINE = (
     "INSERT INTO library_summary (title, author_name, shelf_id)"
@@ -125,6 +129,26 @@ EFFECTS = [
     Effect("a foreign key set to NULL", ["sqlite"], [
         LINES.format(serial="integer PRIMARY KEY", action="SET NULL"), LINE],
         DROP_LINES, lines, "Shelf.objects.all().delete()"),
+    Effect("a foreign key set to its default", ["postgresql"], [
+        *DEFAULT_SHELF, LINES_WITH_DEFAULT.format(serial="bigserial"), LINE],
+        DROP_LINES, lines, "Shelf.objects.exclude(pk=9).delete()"),
+    Effect("a foreign key set to its default", ["sqlite"], [
+        *DEFAULT_SHELF, LINES_WITH_DEFAULT.format(serial="integer PRIMARY KEY"), LINE],
+        DROP_LINES, lines, "Shelf.objects.exclude(pk=9).delete()"),
+    Effect("a check of a domain", ["postgresql"], [
+        function(WRITES_AUTHORS, "boolean", "true").replace("fired()", "fired(text)"),
+        "CREATE DOMAIN checked AS text CHECK (fired(VALUE))",
+        "ALTER TABLE library_shelf ADD COLUMN extra checked",
+        "ALTER TABLE library_shelf ALTER COLUMN extra SET DEFAULT 'x'"],
+        ["ALTER TABLE library_shelf DROP COLUMN extra", "DROP DOMAIN checked", *FIRED]),
+    Effect("an event trigger", ["postgresql"], [
+        function(WRITES_AUTHORS, "event_trigger", "").replace("RETURN ;", "RETURN;"),
+        "CREATE EVENT TRIGGER fires ON ddl_command_end EXECUTE FUNCTION fired()"],
+        ["DROP EVENT TRIGGER fires", "DROP TABLE IF EXISTS library_part", *FIRED],
+        write="execute('CREATE TABLE library_part (id int)')"),
+    Effect("a function that SET calls", ["mysql"], [
+        f"CREATE FUNCTION fired() RETURNS integer BEGIN {WRITES_AUTHORS}; RETURN 1; END"],
+        ["DROP FUNCTION fired"], write="execute('SET @x = fired()')"),
     Effect("a key that is changed along", ["postgresql"], [
         LINES.format(serial="bigserial", action="NO ACTION ON UPDATE CASCADE"), LINE],
         DROP_LINES, lines, "Shelf.objects.update(id=models.F('id') + 1000)"),
@@ -167,7 +191,10 @@ def execute(*statements: str) -> None:
 def write(effect: Effect) -> None:
     exec(
         effect.write,
-        {"Author": Author, "Shelf": Shelf, "BookSummary": BookSummary, "models": models},
+        {
+            **{"Author": Author, "Shelf": Shelf, "BookSummary": BookSummary, "models": models},
+            "execute": execute,
+        },
     )
 
 
@@ -194,7 +221,10 @@ def test_effect(effect: Effect, mode: str) -> None:
                 write(effect)
                 case.assertFresh(effect.shown, effect.shown())
         else:
-            in_process(f"from django.db import models\n{effect.write}")
+            in_process(
+                "from django.db import models\n"
+                f"from tests.schema.test_effects import execute\n{effect.write}"
+            )
         case.assertFresh(effect.shown, effect.shown())
     finally:
         execute(*effect.after)
@@ -241,6 +271,41 @@ class VolatileTests(CacheTestCase):
                     Author.objects.annotate(x=RawSQL(text, [])).values_list("x"), "calls "
                 )
         self.assertCached(plain_names)
+
+    @pytest.mark.skipif("connection.vendor != 'postgresql'")
+    def test_a_domain_whose_check_reads_another_table(self) -> None:
+        self.run_statements(
+            "CREATE FUNCTION known(text) RETURNS boolean VOLATILE LANGUAGE sql"
+            " AS 'SELECT count(*) > 0 FROM library_shelf'",
+            "CREATE DOMAIN checked AS text CHECK (known(VALUE))",
+            after=["DROP DOMAIN checked", "DROP FUNCTION known"],
+        )
+        self.assertNeverCached(
+            lambda: list(Author.objects.annotate(n=RawSQL("name::checked", [])).values("n"))
+        )
+
+    @pytest.mark.skipif("connection.vendor != 'postgresql'")
+    def test_a_tree_of_many_partitions_is_one_dependency(self) -> None:
+        self.run_statements(
+            "CREATE TABLE library_summary (id bigint, title text, author_name text)"
+            " PARTITION BY LIST (id)",
+            *(
+                f"CREATE TABLE library_part{n} PARTITION OF library_summary FOR VALUES IN ({n})"
+                for n in range(1000)
+            ),
+            after=["DROP TABLE library_summary"],
+        )
+        read = BookSummary.objects.filter(title="a")
+        self.assertEqual(explain(read).tables, ("library_summary",))
+        self.assertCached(lambda: list(read.all()))
+        execute("INSERT INTO library_part7 VALUES (7, 'a', 'b')")
+        self.assertEqual(len(read.all()), 1)
+        BookSummary.objects.create(id=8, title="a", author_name="b")
+        self.assertEqual(len(read.all()), 2)
+        with counted_calls() as calls:
+            self.assertEqual(len(read.all()), 2)
+            self.assertEqual(len(read.all()), 2)
+        self.assertLessEqual(calls["get"], 4)
 
     @pytest.mark.skipif("connection.vendor != 'postgresql'")
     def test_an_operator_that_writes(self) -> None:
@@ -478,11 +543,14 @@ class SessionTests(CacheTestCase):
         self.addCleanup(execute, "DROP SCHEMA north CASCADE")
         Author.objects.create(name="public")
         database = connection.ops.quote_name(connection.settings_dict["NAME"])
-        execute(f"ALTER DATABASE {database} SET search_path TO north, public")
-        self.addCleanup(execute, f"ALTER DATABASE {database} RESET search_path")
-        self.assertEqual(self.assertCached(plain_names), ["public"])
         code = "result = list(Author.objects.values_list('name', flat=True))"
-        self.assertEqual(in_process(code), ["north"])
-        connection.close()
-        self.assertEqual(plain_names(), ["north"])
-        connection.close()
+        for whose in (f"DATABASE {database}", f"ROLE CURRENT_USER IN DATABASE {database}"):
+            with self.subTest(whose):
+                execute(f"ALTER {whose} SET search_path TO north, public")
+                self.addCleanup(execute, f"ALTER {whose} RESET search_path")
+                self.assertEqual(self.assertCached(plain_names), ["public"])
+                self.assertEqual(in_process(code), ["north"])
+                connection.close()
+                self.assertEqual(plain_names(), ["north"])
+                execute(f"ALTER {whose} RESET search_path")
+                connection.close()

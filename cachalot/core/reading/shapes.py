@@ -34,7 +34,8 @@ from cachalot.core.reading.operands import condition, expression, expressions
 COMPARED = frozenset(
     """
     alias_cols alias_map alias_refcount annotation_select_mask annotations deferred_loading
-    default_cols default_ordering distinct extra_select_mask group_by
+    default_cols default_ordering distinct extra extra_select_mask group_by
+
     has_select_fields high_mark low_mark max_depth model order_by select select_related selected
     standard_ordering table_map used_aliases values_select where
     """.split()
@@ -47,7 +48,6 @@ EMPTY = (
     "distinct_fields",
     "explain_info",
     "external_aliases",
-    "extra",
     "extra_order_by",
     "extra_tables",
     "is_summary",
@@ -114,7 +114,7 @@ def _read(query: Any) -> Fingerprint:
         _grouping(query.group_by),
         _related(model, related) if related else related,
         None if (selected := getattr(query, "selected", None)) is None else tuple(selected.items()),
-        None if (mask := query.extra_select_mask) is None else frozenset(mask),
+        _extra(query) if query.extra else None,
         query.__dict__.get("has_select_fields"),
     )
     return Fingerprint(shape, tuple(values))
@@ -151,6 +151,15 @@ def _annotations(query: Any) -> tuple[Any, ...]:
         None if mask is None else frozenset(mask),
         tuple([(name, expression(each)) for name, each in query.annotations.items()]),
     )
+
+
+def _extra(query: Any) -> tuple[Any, ...]:
+    """Return what ``extra(select=…)`` adds, as prefetching of many-to-many relations does."""
+    if any(params for _, params in query.extra.values()):
+        raise Strange
+    mask = query.extra_select_mask
+    texts = tuple([(name, text) for name, (text, _) in query.extra.items()])
+    return None if mask is None else frozenset(mask), texts
 
 
 def _grouping(group_by: Any) -> Any:

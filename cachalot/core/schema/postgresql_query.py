@@ -108,6 +108,15 @@ SELECT 'alias', t.name, routine.proname, c.castcontext::text, NULL, NULL
                 UNION SELECT format_type(c.casttarget, NULL)) t(name)
  WHERE routine.lanname NOT IN ('c', 'internal')
 UNION ALL
+SELECT 'alias', t.name, routine.proname, 'domain', NULL, NULL
+  FROM pg_constraint c
+  JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
+                  AND d.refclassid = 'pg_proc'::regclass
+  JOIN routine ON routine.oid = d.refobjid,
+       LATERAL (SELECT typname::text FROM pg_type WHERE oid = c.contypid
+                UNION SELECT format_type(c.contypid, NULL)) t(name)
+ WHERE c.contypid <> 0
+UNION ALL
 SELECT 'alias', p.proname, routine.proname, 'aggregate', NULL, NULL
   FROM pg_aggregate a JOIN pg_proc p ON p.oid = a.aggfnoid
   JOIN routine ON routine.oid IN (a.aggtransfn, a.aggfinalfn, a.aggmtransfn, a.aggminvtransfn,
