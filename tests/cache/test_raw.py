@@ -197,15 +197,15 @@ class OtherKeyTests(CacheTestCase):
     def test_it_is_what_lies_there_once_the_versions_are_written(self) -> None:
         guard, store = guard_of(), store_of("default")
         assert store is not None
-        schema, _ = store.version("schema")
+        # Not all caches tell it along with the rest.
+        is_told = type(store.backend).set_versions is not Backend.set_versions
+        store.version("schema")
         for write in (guard.mark_pending, guard.renew, store.mark_pending, store.renew):
             self.assertIsNone(write({"k": None}))
             self.assertIsNone(write({"k": None}, "nothing"))
-            self.assertEqual(write({"k": None}, "schema"), schema)
-            self.assertEqual(
-                write({"k": None, "schema": None}, "schema"), store.version("schema")[0]
-            )
-            schema, _ = store.version("schema")
+            for keys in ({"k": None}, {"k": None, "schema": None}):
+                found = write(keys, "schema")
+                self.assertEqual(found, store.version("schema")[0] if is_told else None)
 
     def test_it_costs_no_round_trip(self) -> None:
         guard = guard_of()
@@ -307,6 +307,11 @@ class ChoiceTests(SimpleTestCase):
         self.assertIs(type(backend_of(cache)), Backend)
 
     def test_the_cache_in_use(self) -> None:
+        if CACHE in {"redis", "django_redis"}:
+            import redis
+
+            if redis.VERSION[:2] < (5, 3):
+                self.skipTest("An older redis-py is asked by Django's API.")
         has_api = CACHE == "file"
         self.assertIs(type(backend_of(cache_in_use())) is Backend, has_api)
 
