@@ -15,8 +15,10 @@ from django.apps.registry import Apps
 from django.db import DatabaseError, OperationalError, connection, models, transaction
 from django.test import SimpleTestCase
 
-from cachalot.core.schema import asking, catalogue
+from cachalot.core.connection.cursor import driver_cursor
+from cachalot.core.schema import asking, catalogue, mysql
 from cachalot.core.schema.postgresql_query import statements
+from cachalot.core.sql.names import canonical
 from tests.library.models import Author, BookSummary, Shelf
 from tests.support import CacheTestCase, in_process, in_thread
 
@@ -246,6 +248,56 @@ class PostgreSQLTests(CacheTestCase):
             stop.set()
             thread.join()
         self.assertGreater(outcome[0], 0)
+
+
+def questions() -> int:
+    """Return how many statements the server of MySQL has had of a new connection."""
+    connection.close()
+    connection.ensure_connection()
+    with driver_cursor(connection) as cursor:
+        cursor.execute("SHOW SESSION STATUS LIKE 'Questions'")
+        return int(cursor.fetchone()[1])
+
+
+@pytest.mark.skipif("connection.vendor != 'mysql'")
+class MySQLTests(CacheTestCase):
+    def test_a_new_process_asks_once(self) -> None:
+        known = questions()
+        catalogue.forget()
+        self.assertEqual(questions() - known, 1)
+        self.assertEqual(questions(), known)
+
+    def test_a_user_without_privileges_knows_of_cascades_as_well(self) -> None:
+        run(
+            "CREATE TABLE `odd-ü.name` (id int PRIMARY KEY)",
+            "CREATE TABLE library_line (id int PRIMARY KEY, odd int, shelf_id bigint,"
+            " FOREIGN KEY (odd) REFERENCES `odd-ü.name` (id) ON UPDATE CASCADE,"
+            " FOREIGN KEY (shelf_id) REFERENCES library_shelf (id) ON DELETE SET NULL)",
+        )
+        self.addCleanup(run, "DROP TABLE library_line", "DROP TABLE `odd-ü.name`")
+        database = connection.ops.quote_name(connection.settings_dict["NAME"])
+        run(
+            "CREATE USER 'cachalot_plain'@'%' IDENTIFIED BY 'plain'",
+            f"GRANT SELECT, DELETE ON {database}.* TO 'cachalot_plain'@'%'",
+        )
+        self.addCleanup(run, "DROP USER 'cachalot_plain'@'%'")
+        plain = connection.copy()
+        plain.settings_dict = {
+            **connection.settings_dict,
+            **{"USER": "cachalot_plain", "PASSWORD": "plain"},
+        }
+        self.addCleanup(plain.close)
+        found = []
+        for each in (connection, plain):
+            with driver_cursor(each) as cursor:
+                found.append(mysql.read(cursor, False))
+        for cascades in found:
+            self.assertIn(
+                "library_line", cascades.changed_by(frozenset({canonical("odd-ü.name")}), False)
+            )
+            shelves = frozenset({"library_shelf"})
+            self.assertIn("library_line", cascades.changed_by(shelves, True))
+            self.assertNotIn("library_line", cascades.changed_by(shelves, False))
 
 
 @pytest.mark.skipif("connection.vendor != 'sqlite'")

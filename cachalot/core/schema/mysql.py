@@ -1,4 +1,4 @@
-"""Reads the catalogue of a MySQL or MariaDB database, in one round trip."""
+"""Reads the catalogue of a MySQL or MariaDB database, in one round trip or two."""
 
 from __future__ import annotations
 
@@ -37,6 +37,20 @@ SELECT 'column', table_name, generation_expression, NULL, NULL
   FROM information_schema.columns
  WHERE table_schema = DATABASE() AND generation_expression <> ''
 """
+# MariaDB's own, in a fraction of the time: the standard's opens every table. It asks for the
+# privilege PROCESS. Names are as in the file system; of TYPE's bits 1 and 2 are what a DELETE does,
+# 4 and 8 what an UPDATE does (dict_foreign_t in storage/innobase/include/dict0mem.h).
+_CASCADES_OF_INNODB = """
+UNION ALL
+SELECT 'cascade', CONVERT(CONVERT(BINARY SUBSTRING_INDEX(ref_name, '/', -1) USING filename)
+                          USING utf8mb4),
+       CONVERT(CONVERT(BINARY SUBSTRING_INDEX(for_name, '/', -1) USING filename) USING utf8mb4),
+       IF(type & 12, 'CASCADE', 'NO ACTION'), NULL
+  FROM information_schema.innodb_sys_foreign
+ WHERE type & 15
+   AND CONVERT(CONVERT(BINARY SUBSTRING_INDEX(for_name, '/', 1) USING filename) USING utf8mb4)
+       = CONVERT(DATABASE() USING utf8mb4)
+"""
 _CASCADES = """
 UNION ALL
 SELECT 'cascade', referenced_table_name, table_name, update_rule, NULL
@@ -45,6 +59,8 @@ SELECT 'cascade', referenced_table_name, table_name, update_rule, NULL
    AND (delete_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
         OR update_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT'))
 """
+# ER_UNKNOWN_TABLE, ER_SPECIFIC_ACCESS_DENIED_ERROR
+_NOT_FOR_US = frozenset({1109, 1227})
 # Engines with transactions (information_schema.engines says YES).
 _TRANSACTIONAL_ENGINES = frozenset({"innodb", "ndbcluster", "ndb", "rocksdb", "tokudb", "xtradb"})
 _DECLARED_READ_ONLY = frozenset({"NO SQL", "READS SQL DATA"})
@@ -55,7 +71,12 @@ _SEQUENCE, _MERGE = "SEQUENCE", "mrg_myisam"
 
 def read(cursor: Any, is_thorough: bool) -> Catalogue:
     """Return the catalogue that a driver's cursor reads."""
-    cursor.execute(_QUERY + _CASCADES)
+    try:
+        cursor.execute(_QUERY + _CASCADES_OF_INNODB)
+    except Exception as error:
+        if _NOT_FOR_US.isdisjoint(error.args[:1]):
+            raise
+        cursor.execute(_QUERY + _CASCADES)
     rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for kind, *columns in cursor.fetchall():
         rows[kind].append(tuple(columns))
