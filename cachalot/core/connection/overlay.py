@@ -56,6 +56,8 @@ class Overlay:
     @property
     def dirty(self) -> frozenset[str]:
         """The tables that the transaction has written and not rolled back."""
+        if len(self.levels) == 1:
+            return frozenset(self.levels[0].versions)
         return frozenset(table for level in self.levels for table in level.versions)
 
     def note_schema(self, version: object) -> None:

@@ -19,6 +19,7 @@ from cachalot.core.interruptions import is_interruption
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.tables import display_name
 from cachalot.core.schema.version_keys import keys_to_renew, version_keys
+from cachalot.core.writing.plans import Renewal, renewal_of
 from cachalot.settings import cachalot_settings
 from cachalot.signals import post_invalidation
 
@@ -53,8 +54,8 @@ class Invalidation:
     """Keeps tables pending while a change of them becomes visible; then renews their versions.
 
     Call ``begin()``, what makes the change visible, and ``end()``, all in one ``try``; whatever it
-    raises goes to ``fail()``, for nobody knows how far it came. ``keys`` are those of the tables,
-    if they are at hand, ``schema_key`` is that of the schema, to be read along. ``fetches`` tells
+    raises goes to ``fail()``, for nobody knows how far it came. ``renewal`` is that of the tables,
+    if it is at hand. ``follows`` has the version of the schema read along, ``fetches`` tells
     that the change may be made only while its rows are fetched, ``announces`` that the signals wait
     for nothing else if it is final only later.
     """
@@ -63,9 +64,9 @@ class Invalidation:
         self,
         connection: BaseDatabaseWrapper,
         tables: frozenset[str],
-        keys: dict[str, int | None] | None = None,
+        renewal: Renewal | None = None,
         *,
-        schema_key: str | None = None,
+        follows: bool = False,
         fetches: bool = False,
         announces: bool = False,
     ) -> None:
@@ -73,10 +74,10 @@ class Invalidation:
         self._fetches = fetches
         self._announces = announces
         self._tables = tables
-        if keys is None:
-            keys = keys_to_renew(alias_reached_by(connection), tables) if tables else {}
-        self._keys = keys
-        self._schema_key = schema_key
+        if tables and renewal is None:
+            renewal = renewal_of(connection, tables)
+        self._keys = renewal.keys if tables and renewal is not None else {}
+        self._schema_key = renewal.schema_key if follows and renewal is not None else None
         #: The version of the schema as it was when the tables had been marked pending or renewed
         #: last; None where it was not asked for or is not there.
         self.schema: object = None
@@ -101,8 +102,7 @@ class Invalidation:
         """Keep more tables pending, which the change turns out to concern as well."""
         if not tables:
             return
-        keys = keys_to_renew(alias_reached_by(self._connection), tables)
-        self._keys = {**self._keys, **keys}
+        self._keys = {**self._keys, **renewal_of(self._connection, tables).keys}
         self._tables |= tables
         self.begin()
 

@@ -77,11 +77,12 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
 
 def _run_commit(connection: BaseDatabaseWrapper, overlay: Overlay, run: Callable[[], T]) -> T:
     # Of a schema that this transaction has changed the version is about to be its own.
-    is_own = SCHEMA in overlay.dirty
+    dirty = overlay.dirty
+    is_own = SCHEMA in dirty
     if is_own and not catalogue.is_of(connection, overlay.schema):
-        overlay.touch(all_tables(connection))
-    schema_key = None if is_own else catalogue.schema_key_of(connection)
-    invalidation = Invalidation(connection, overlay.dirty, schema_key=schema_key)
+        dirty |= all_tables(connection)
+        overlay.touch(dirty)
+    invalidation = Invalidation(connection, dirty, follows=not is_own)
     try:
         invalidation.begin()
         if not (is_own or catalogue.is_of(connection, overlay.schema, invalidation.schema)):

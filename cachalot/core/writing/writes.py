@@ -65,8 +65,8 @@ class _Write:
         self._invalidation = Invalidation(
             connection,
             at_once,
-            self._plan.keys if at_once == self._changed else None,
-            schema_key=self._plan.schema_key if self._follows else None,
+            self._plan.renewal if at_once == self._changed else None,
+            follows=self._follows,
             fetches=fetches and self._is_alone,
             announces=self._is_alone,
         )
@@ -87,7 +87,7 @@ class _Write:
             catalogue.own_change(self._connection)
         elif self._follows:
             # Another process may have changed the schema while the statement waited for it.
-            invalidate_shared(self._plan.alias, self._newly_changed())
+            invalidate_shared(self._plan.renewal.alias, self._newly_changed())
 
     def _newly_changed(self) -> frozenset[str]:
         """Return what the write changes as well by what others have done to the schema."""
@@ -114,7 +114,7 @@ class _Write:
     def announce(self) -> None:
         """Send the signals that need to wait for nothing more."""
         if self._is_alone and self._is_final and self._at_once:
-            announce(self._plan.alias, self._at_once)
+            announce(self._plan.renewal.alias, self._at_once)
 
 
 def write(
