@@ -82,6 +82,54 @@ def _lines(results: StackResults, entries: list[Entry], phase: str, statistic: s
     return figure
 
 
+#: What is shown of a stack at one glance, by operation and phase, from the top.
+SUMMARY = [
+    *((name, "hit") for name in ("get", "foreign-key", "exists", "rows-100", "annotate", "page")),
+    *((name, "miss") for name in ("get", "rows-100", "page")),
+    *((name, "write") for name in ("save", "update", "atomic-save")),
+]
+
+
+def _speedups(results: StackResults, statistic: str) -> Figure | None:
+    """Draw how many times as fast as without a cache each is; None if not all was timed."""
+    found = {
+        name: [results.series.get((entry, phase, name)) for entry, phase in SUMMARY]
+        for name, contender in CONTENDERS.items()
+        if contender.is_cache or name == "plain"
+    }
+    plain = found.pop("plain", [])
+    names = [name for name, series in found.items() if any(series) and name != "ours-shared"]
+    if not plain or None in plain or not names:
+        return None
+    figure = Figure(figsize=(8, 6.5), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / len(names)
+    for position, name in enumerate(names):
+        axes.barh(
+            [row + (position + 0.5) * height - 0.4 for row in range(len(SUMMARY))],
+            [
+                without.microseconds(statistic) / series.microseconds(statistic)
+                if series and without
+                else 0
+                for series, without in zip(found[name], plain, strict=True)
+            ],
+            height,
+            color=COLOURS[name],
+            label=CONTENDERS[name].title,
+        )
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xscale("log")
+    ticks = [0.2, 0.5, 1, 2, 4, 8]
+    axes.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(SUMMARY)), [f"{name}, {phase}" for name, phase in SUMMARY])
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("times as fast as without a cache; left of the line it is slower")
+    figure.legend(loc="outside lower center", ncols=len(names))
+    return figure
+
+
 def draw(results: StackResults, entries: dict[str, Entry], statistic: str, directory: Path) -> None:
     """Write one SVG for each group and phase of the stack, by one of ``STATISTICS``."""
     with mpl.rc_context(STYLE):
@@ -92,3 +140,7 @@ def draw(results: StackResults, entries: dict[str, Entry], statistic: str, direc
             figure.suptitle(title, fontsize="medium")
             file = directory / f"{results.stack}-{group}-{phase}.svg"
             figure.savefig(file, metadata={"Date": None})
+        if summary := _speedups(results, statistic):
+            summary.suptitle(STACKS[results.stack].title, fontsize="medium")
+            file = directory / f"{results.stack}-speedup.svg"
+            summary.savefig(file, metadata={"Date": None})

@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.db.models.signals import post_init
 from django.test import override_settings
 
+from cachalot.api import cachalot_disabled
 from cachalot.core.reading import by_key
 from tests.library.models import Author, Book, Novel, Paperback, Publisher, Tag
 from tests.support import CacheTestCase, count_queries
@@ -169,8 +170,29 @@ class ByKeyTests(CacheTestCase):
         for book in (self.book, other):
             Book.objects.get(pk=book.pk)
         for book in (self.book, other, self.book):
+            with cachalot_disabled():
+                self.assertEqual(Book.objects.get(pk=book.pk), book)
+            with connection.execute_wrapper(lambda execute, *args: execute(*args)):
+                self.assertEqual(Book.objects.get(pk=book.pk), book)
             with mock.patch("cachalot.core.reading.reads.ready_of", return_value=None):
                 self.assertEqual(Book.objects.get(pk=book.pk), book)
+
+    def test_another_tenant_s_row_is_not_this_one_s(self) -> None:
+        """What was found for the session before must not count once it is another one."""
+        connection.schema_name = "north"  # type: ignore[attr-defined]
+        self.addCleanup(delattr, connection, "schema_name")
+        for _ in range(3):
+            self.assertEqual(Book.objects.get(pk=self.book.pk).title, "T")
+        with cachalot_disabled(), connection.cursor() as cursor:
+            # As if the other tenant's table had another row of this key: nobody is told of it.
+            with mock.patch("cachalot.core.patches.raw.execute", lambda c, s, p, run: run()):
+                cursor.execute("UPDATE library_book SET title = 'south'")
+        self.assertEqual(Book.objects.get(pk=self.book.pk).title, "T")
+        connection.schema_name = "south"  # type: ignore[attr-defined]
+        for _ in range(3):
+            self.assertEqual(Book.objects.get(pk=self.book.pk).title, "south")
+        connection.schema_name = "north"  # type: ignore[attr-defined]
+        self.assertEqual(Book.objects.get(pk=self.book.pk).title, "T")
 
     def test_the_router_is_asked(self) -> None:
         asked: list[Any] = []

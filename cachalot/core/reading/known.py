@@ -18,7 +18,7 @@ from django.db.models.fields import Field, related_lookups
 from django.db.models.sql.where import WhereNode
 
 from cachalot.core.reading.model_facts import is_plain
-from cachalot.core.reading.shapes import CLASSES, fingerprint
+from cachalot.core.reading.shapes import CLASSES, fingerprint, known_by_address
 from cachalot.core.schema import catalogue
 from cachalot.settings import forget_on_change, memo
 
@@ -53,10 +53,14 @@ class Known(NamedTuple):
     kept: tuple[object, ...]
 
 
+#: Where a query is known: by session, class of the compiler, ``elide_empty`` and shape.
+Place = tuple[bytes, type, bool, tuple[Any, ...]]
+
+
 class Recalled(NamedTuple):
     """What is known of a query by its fingerprint, if it has one."""
 
-    place: tuple[object, ...] | None
+    place: Place | None
     values: tuple[Any, ...]
     known: Known | None
 
@@ -73,8 +77,10 @@ def recall(compiler: Any, origin: bytes) -> Recalled:
         if printed is None:
             return NOTHING
         recalled = find(compiler, origin, printed.shape, printed.values)
-    elif recalled.known is None or recalled.known.plan.epoch != catalogue.epoch:
-        return NOTHING
+    else:
+        # Whoever has found it may have taken another session for the one in force.
+        assert recalled.place is not None
+        recalled = find(compiler, origin, recalled.place[-1], recalled.values)
     if compares and recalled.known is not None:
         _compare(compiler, recalled)
     return recalled
@@ -102,19 +108,27 @@ def remember(compiler: Any, recalled: Recalled, sql: str, params: Any, plan: Any
         return
     if len(_known) >= _MAX_KNOWN:
         _known.clear()
-    made = vars(compiler)
-    attributes = {name: made[name] for name in _ATTRIBUTES if name in made}
+    attributes, kept = _shared(compiler, recalled.place)
     params = tuple(params)
     kinds = _kinds_of(compiler.query, recalled.values, params)
     bounds = None if kinds is None else _bounds_of(compiler, recalled.values)
-    # A clone: the query itself may be changed.
-    kept = compiler.query.clone(), compiler.query.model._meta.concrete_fields
     if bounds is not None:
         params = params[: len(params) - len(bounds)]
     known = Known(sql, params, plan, attributes, bounds, kinds or (), kept)
     _known[recalled.place] = known
     if bounds is None:
         _known[(*recalled.place, recalled.values)] = known
+
+
+def _shared(compiler: Any, place: Place) -> tuple[dict[str, Any], tuple[object, ...]]:
+    """Return what all queries of a shape have in common: attributes, and what is kept of one."""
+    alike = _known.get(place)
+    if alike is not None and alike.plan.epoch == catalogue.epoch:
+        return alike.attributes, alike.kept
+    made, query = vars(compiler), compiler.query
+    attributes = {name: made[name] for name in _ATTRIBUTES if name in made}
+    # A clone: the query itself may be changed.
+    return attributes, (query.clone(), *known_by_address(query))
 
 
 def params_of(known: Known, values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -91,6 +91,18 @@ def fingerprint(query: Any) -> Fingerprint | None:
         return None
 
 
+def known_by_address(query: Any) -> list[object]:
+    """Return what a fingerprint has the address of, and the query does not hold."""
+    models, related = [query.model], query.select_related
+    pending = [(query.model, related)] if related else []
+    while pending:
+        model, names = pending.pop()
+        for name, nested in names.items():
+            models.append(target_of(model, name))
+            pending.append((models[-1], nested))
+    return [model._meta.concrete_fields for model in models]
+
+
 def _read(query: Any) -> Fingerprint:
     model = query.model
     if model is None:
