@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from django.apps import AppConfig, apps
+from django.apps import AppConfig
 from django.conf import settings
 from django.core.cache import InvalidCacheBackendError
 from django.db import connections, models
@@ -17,12 +15,12 @@ from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.outcomes import CacheUnavailable
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import SCHEMA
-from cachalot.core.schema.tables import known_tables
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.core.sql.names import canonical
 from cachalot.core.statistics import get_stats
 from cachalot.core.writing import invalidation, writes
 from cachalot.explanation import Explanation, explain
+from cachalot.names import tables_called
 from cachalot.settings import cachalot_settings
 from cachalot.switches import cachalot_disabled, cachalot_enabled
 
@@ -44,8 +42,8 @@ def invalidate(
 ) -> None:
     """Clear what was cached from some tables.
 
-    Each argument is a model, a lookup (``"app.Model"``) or the name of a table, with its schema
-    or without; a name with a dot whose first part is no installed app is a table. Without
+    Each argument is a model, a lookup (``"app.Model"``), the name of a table, with its schema or
+    without, or the label of an application, which means the tables of all its models. Without
     arguments, every table found in the databases is meant, those outside Django included.
     ``cache_alias`` and ``db_alias`` limit this to one cache and one database; by default every
     cache and every database is meant.
@@ -54,11 +52,14 @@ def invalidate(
     store the old rows again, once more by the COMMIT, which also sends ``post_invalidation``.
     Outside, the signal is sent at once.
 
-    Raise ``LookupError`` for an unknown model of an installed app, ``ConnectionDoesNotExist`` and
-    ``InvalidCacheBackendError`` for unknown aliases; then nothing has been invalidated.
+    Raise ``LookupError`` for what is none of these, ``ConnectionDoesNotExist`` and
+    ``InvalidCacheBackendError`` for unknown aliases; then nothing has been invalidated. Tables of
+    no model are known by the databases; what cannot be looked up there is taken for a table, and
+    the log says so.
     """
-    tables = _resolve(tables_or_models)
     cache_aliases = _cache_aliases(cache_alias)
+    _require_database(db_alias)
+    tables = _resolve(tables_or_models, db_alias)
     uses_shared = cachalot_settings.CACHALOT_CACHE in cache_aliases
     for alias, named in _tables_by_database(tables, db_alias).items():
         # What the database changes along with them, as far as this process knows.
@@ -89,8 +90,9 @@ def get_last_invalidation(
     (never cached, or evicted) counts as invalidated now; so does everything while
     ``CACHALOT_CACHE`` does not answer.
     """
-    tables = _resolve(tables_or_models)
     cache_aliases = _cache_aliases(cache_alias)
+    _require_database(db_alias)
+    tables = _resolve(tables_or_models, db_alias)
     last = 0.0
     for alias, concerned in _tables_by_database(tables, db_alias).items():
         for name in cache_aliases:
@@ -117,36 +119,11 @@ def _last_invalidation_in(cache_alias: str, db_alias: str, tables: frozenset[str
     return clock() if cache_alias == cachalot_settings.CACHALOT_CACHE else 0.0
 
 
-def _resolve(tables_or_models: Iterable[object]) -> frozenset[str] | None:
-    """Return canonical names; None means all tables."""
-    tables = {canonical(_table_of(argument)) for argument in tables_or_models}
-    return frozenset(tables) or None
-
-
-def _table_of(table_or_model: object) -> str:
-    if isinstance(table_or_model, type) and issubclass(table_or_model, models.Model):
-        if table_or_model._meta.abstract:
-            raise LookupError(
-                f"{table_or_model.__name__} is abstract and has no table; name a concrete model."
-            )
-        return table_or_model._meta.db_table
-    if not isinstance(table_or_model, str) or not table_or_model:
-        raise LookupError(
-            f"{table_or_model!r} is neither a model, nor an 'app.Model' lookup, nor a table name."
-        )
-    app_label, dot, model_name = table_or_model.rpartition(".")
-    if not dot or app_label not in apps.app_configs:
-        return table_or_model
-    try:
-        return str(apps.get_model(app_label, model_name)._meta.db_table)
-    except LookupError:
-        if canonical(table_or_model) in known_tables():
-            return table_or_model
-        config = apps.get_app_config(app_label)
-        names = ", ".join(sorted(model.__name__ for model in config.get_models())) or "none"
-        raise LookupError(
-            f"The app {app_label!r} has no model {model_name!r}; its models are: {names}."
-        ) from None
+def _resolve(names: tuple[object, ...], db_alias: str | None) -> frozenset[str] | None:
+    """Return canonical names; None, where nothing is named, means all tables."""
+    if not names:
+        return None
+    return frozenset().union(*(tables_called(name, db_alias) for name in names))
 
 
 def _cache_aliases(cache_alias: str | None) -> tuple[str, ...]:
@@ -159,15 +136,18 @@ def _cache_aliases(cache_alias: str | None) -> tuple[str, ...]:
     return (cache_alias,)
 
 
-def _tables_by_database(
-    tables: frozenset[str] | None, db_alias: str | None
-) -> dict[str, frozenset[str]]:
-    """Map one alias of each database concerned to the tables concerned in it."""
+def _require_database(db_alias: str | None) -> None:
     if db_alias is not None and db_alias not in connections.settings:
         raise ConnectionDoesNotExist(
             f"The database {db_alias!r} does not exist; DATABASES has "
             f"{', '.join(connections.settings)}."
         )
+
+
+def _tables_by_database(
+    tables: frozenset[str] | None, db_alias: str | None
+) -> dict[str, frozenset[str]]:
+    """Map one alias of each database concerned to the tables concerned in it."""
     aliases = connections.settings if db_alias is None else (db_alias,)
     firsts = dict.fromkeys(
         aliases_of_database(alias)[0] if db_alias is None else alias

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.db.models import Model
 from django.dispatch import Signal
 
 
@@ -12,7 +13,8 @@ class TableSignal(Signal):
     """A signal whose senders are table names, compared by value.
 
     ``Signal`` tells senders apart by ``id()``, so two equal strings are two senders to it. Here
-    every string is replaced by the first equal one seen, which is kept.
+    every string is replaced by the first equal one seen, which is kept. A model stands for its
+    table.
     """
 
     def __init__(self) -> None:
@@ -20,6 +22,12 @@ class TableSignal(Signal):
         self._senders: dict[object, object] = {}
 
     def _canonical(self, sender: object) -> object:
+        if isinstance(sender, type) and issubclass(sender, Model):
+            if sender._meta.abstract:
+                raise ValueError(
+                    f"{sender.__name__} is abstract and has no table; name a concrete model."
+                )
+            sender = sender._meta.db_table
         return self._senders.setdefault(sender, sender) if isinstance(sender, str) else sender
 
     def connect(
@@ -52,5 +60,6 @@ class TableSignal(Signal):
 #: Sent once per table, database alias and transaction, after the change is visible to other
 #: connections and the shared cache is invalidated. ``sender`` is the table's name as
 #: ``Model._meta.db_table`` gives it (a table of no installed model: its lower-case name);
-#: ``db_alias`` is the alias in ``DATABASES``. An exception in a receiver is logged.
+#: ``db_alias`` is the alias in ``DATABASES``. A model may be connected in place of its table. An
+#: exception in a receiver is logged by Django.
 post_invalidation = TableSignal()

@@ -85,10 +85,13 @@ def cachalot_disabled(all_queries: Any = False) -> Any:
     view class, with parentheses or without. It nests, and ends with the block however it is left:
     a generator, or the content of a ``StreamingHttpResponse``, runs after that.
 
-    Raise ``TypeError`` for a class without ``dispatch()``.
+    Raise ``TypeError`` for a class without ``dispatch()``, and for what is neither a function nor a
+    boolean.
     """
     if callable(all_queries):
         return Switch(is_enabled=False)(all_queries)
+    if not isinstance(all_queries, bool):
+        raise TypeError(f"all_queries must be True or False, not {all_queries!r}.")
     return Switch(is_enabled=False, reevaluates=all_queries)
 
 
@@ -102,4 +105,8 @@ def cachalot_enabled(function: Any = None) -> Any:
     The mirror of ``cachalot_disabled()``: of the two, the innermost decides.
     """
     switched = Switch(is_enabled=True)
-    return switched if function is None else switched(function)
+    if function is None:
+        return switched
+    if not callable(function):
+        raise TypeError(f"cachalot_enabled() takes a function or nothing, not {function!r}.")
+    return switched(function)

@@ -9,7 +9,7 @@ from unittest import mock
 
 from asgiref.sync import sync_to_async
 from django.core.cache import InvalidCacheBackendError, caches
-from django.db import IntegrityError, connection, connections, transaction
+from django.db import IntegrityError, connection, connections, models, transaction
 from django.db.utils import ConnectionDoesNotExist
 from django.test import override_settings
 
@@ -21,6 +21,7 @@ from cachalot.api import (
 )
 from cachalot.cache import cachalot_caches
 from cachalot.core.cache.versions import Clock
+from cachalot.core.schema import catalogue
 from cachalot.signals import post_invalidation
 from tests.library.models import Author, Book, Novel, Review, Tag
 from tests.support import CacheTestCase, close_connections, count_queries, in_thread
@@ -78,10 +79,41 @@ class InvalidateTests(CacheTestCase):
 
     def test_only_what_is_named_is_invalidated(self) -> None:
         names()
-        invalidate(Tag, Book, "no_such_table", "some.table", db_alias="default")
+        invalidate(Tag, Book, db_alias="default")
         invalidate(Author, db_alias="other")
         invalidate(Author, cache_alias="second")
         self.assertHits(names)
+
+    def test_an_application_is_all_its_tables(self) -> None:
+        for name in ("library", "auth"):
+            names()
+            invalidate(name)
+            (self.assertMisses if name == "library" else self.assertHits)(names)
+        names()
+        invalidate("messages")  # which has none
+        self.assertHits(names)
+
+    def test_what_is_called_nothing_is_named(self) -> None:
+        for name, hint in (
+            ("Author", "Did you mean 'library.Author'?"),
+            ("libary.Author", "Did you mean 'library.Author'?"),
+            ("library_authors", "Did you mean 'library_author'?"),
+            ("no_such_table", "neither a model ('app.Model'), nor a table, nor an application"),
+            ("some.table", "neither a model"),
+        ):
+            for function in (invalidate, get_last_invalidation):
+                names()
+                with self.assertRaisesMessage(LookupError, hint):
+                    function(Author, name)
+                self.assertHits(names)
+
+    def test_a_name_that_nobody_can_look_up_counts_as_a_table(self) -> None:
+        with (
+            mock.patch.object(catalogue, "catalogue_of", return_value=None),
+            self.assertLogs("cachalot", "WARNING") as logged,
+        ):
+            invalidate("no_such_table", db_alias="default")
+        self.assertIn("'no_such_table' cannot be told now", logged.output[0])
 
     def test_tables_outside_django_are_invalidated_too(self) -> None:
         with connection.cursor() as cursor:
@@ -420,6 +452,29 @@ class SignalTests(CacheTestCase):
         self.assertEqual(set(received), {"library_author"})
         self.assertIs(received[0], Author._meta.db_table)
 
+    def test_a_model_stands_for_its_table(self) -> None:
+        received = []
+
+        def receive(sender: str, **kwargs: object) -> None:
+            received.append(sender)
+
+        post_invalidation.connect(receive, sender=Author)
+        try:
+            self.assertIs(post_invalidation.has_listeners(Author), True)
+            Author.objects.create(name="A")
+            Tag.objects.create(name="t")
+        finally:
+            self.assertIs(post_invalidation.disconnect(receive, sender=Author), True)
+        self.assertEqual(set(received), {"library_author"})
+
+        class Abstract(models.Model):
+            class Meta:
+                abstract = True
+                app_label = "library"
+
+        with self.assertRaisesMessage(ValueError, "Abstract is abstract and has no table"):
+            post_invalidation.connect(receive, sender=Abstract)
+
     def test_a_receiver_that_raises_is_logged_and_breaks_nothing(self) -> None:
         received = []
 
@@ -432,13 +487,15 @@ class SignalTests(CacheTestCase):
         post_invalidation.connect(fail)
         post_invalidation.connect(receive)
         try:
-            with self.assertLogs("cachalot", "ERROR") as logs, self.assertLogs("django.dispatch"):
+            with self.assertLogs(level="ERROR") as logs:
                 with transaction.atomic():
                     Author.objects.create(name="A")
         finally:
             post_invalidation.disconnect(fail)
             post_invalidation.disconnect(receive)
         self.assertEqual(set(received), {"library_author"})
+        # Once for each alias of the database, by Django.
+        self.assertEqual({record.name for record in logs.records}, {"django.dispatch"})
         self.assertIn("in the receiver", logs.output[0])
         self.assertEqual(names(), ["A"])
 

@@ -93,6 +93,18 @@ class CommandTests(CacheTestCase):
         )
         self.assertInvalidated("books", "books' tags")
 
+    def test_a_table(self) -> None:
+        said = invalidate("library_book")
+        self.assertEqual(said, "Invalidated 1 table in 2 databases and 2 caches.\n")
+        self.assertInvalidated("books")
+
+    def test_what_it_has_invalidated(self) -> None:
+        self.assertEqual(
+            invalidate("library.Book", verbosity=2),
+            "Invalidated 2 tables of 1 application (library_book, library_book_tags) in "
+            "2 databases and 2 caches.\n",
+        )
+
     def test_a_model_may_be_spelt_in_lower_case(self) -> None:
         invalidate("library.author")
         self.assertInvalidated("authors")
@@ -176,19 +188,21 @@ class CommandTests(CacheTestCase):
         for arguments, message in (
             (
                 ["library", "libary"],
-                "The application 'libary' does not exist; installed are auth, cachalot, "
-                "contenttypes, library, messages, ",
+                "'libary' is neither a model ('app.Model'), nor a table, nor an application. Did "
+                "you mean 'library'?",
             ),
-            (["library", "django.contrib.auth"], "The application 'django' does not exist;"),
+            (["library", "django.contrib.auth"], "'django.contrib.auth' is neither a model"),
+            (["library", "Tag"], "Did you mean 'library.Tag'?"),
+            (["library", "libary.Tag"], "Did you mean 'library.Tag'?"),
+            (["library", "library_tags"], "Did you mean 'library_tag'?"),
             (
                 ["library", "library.Bok"],
-                "The application 'library' has no model 'Bok'; its models are: Author, Book, "
-                "BookSummary, ",
+                "The app 'library' has no model 'Bok'; its models are: Author, Book, BookSummary, ",
             ),
-            (["library", "library."], "The application 'library' has no model '';"),
+            (["library", "library."], "The app 'library' has no model '';"),
             (
                 ["library", "messages.Message"],
-                "The application 'messages' has no model 'Message'; its models are: none.",
+                "The app 'messages' has no model 'Message'; its models are: none.",
             ),
             (
                 ["library", "-c", "third"],
@@ -245,5 +259,5 @@ class CommandTests(CacheTestCase):
 
     def test_the_help_names_every_option(self) -> None:
         text = Command().create_parser("manage.py", "invalidate_cachalot").format_help()
-        for part in ("[app | app.Model ...]", "--cache ALIAS", "-d", "-p", "--db ALIAS"):
+        for part in ("[app | app.Model | table ...]", "--cache ALIAS", "-d", "-p", "--db ALIAS"):
             self.assertIn(part, text)

@@ -8,7 +8,12 @@ from typing import Any
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.test import AsyncRequestFactory, RequestFactory, override_settings
+from django.test import (
+    AsyncRequestFactory,
+    RequestFactory,
+    SimpleTestCase,
+    override_settings,
+)
 from django.test.utils import CaptureQueriesContext
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -38,6 +43,14 @@ class Page(View):
 class AsyncPage(View):
     async def get(self, request: HttpRequest) -> HttpResponse:
         return await async_answer(request)
+
+
+class ArgumentTests(SimpleTestCase):
+    def test_what_is_neither_a_function_nor_a_boolean(self) -> None:
+        with self.assertRaisesMessage(TypeError, "all_queries must be True or False, not 3."):
+            cachalot_disabled(3)  # type: ignore[call-overload]
+        with self.assertRaisesMessage(TypeError, "takes a function or nothing, not 3"):
+            cachalot_enabled(3)  # type: ignore[call-overload]
 
 
 class ViewTestCase(CacheTestCase):

@@ -71,7 +71,10 @@ class TagTests(CacheTestCase):
     def test_what_does_not_exist_is_named(self) -> None:
         for arguments, message in (
             ("'library.Bok'", "The app 'library' has no model 'Bok'; its models are: "),
-            ("missing", "'' is neither a model, nor an 'app.Model' lookup, nor a table name."),
+            (
+                "missing",
+                "'' is neither a model, nor an 'app.Model' lookup, a table or an application.",
+            ),
         ):
             with self.subTest(arguments):
                 with self.assertRaisesMessage(LookupError, message):

@@ -169,6 +169,7 @@ class BoundTests(CacheTestCase):
                 with cachalot_disabled():
                     self.assertLess(peak, peak_of_iterator() + 200_000)
 
+    @override_settings(CACHALOT_ADDITIONAL_TABLES=[f"table_{number}" for number in range(3000)])
     def test_the_last_invalidation_of_many_tables_is_one_question(self) -> None:
         tables = [f"table_{number}" for number in range(3000)]
         # The first time, what the cache knows nothing of is added.

@@ -37,17 +37,10 @@ def announce(db_alias: str, tables: Iterable[str]) -> None:
         return
     for alias in aliases_changing_with(db_alias):
         for table in sorted(frozenset(tables) - {SCHEMA}):
-            results = post_invalidation.send_robust(display_name(table), db_alias=alias)
-            for receiver, result in results:
-                if isinstance(result, Exception):
-                    if is_interruption(result):
-                        raise result
-                    logger.error(
-                        "The receiver %r of post_invalidation failed for %r.",
-                        receiver,
-                        table,
-                        exc_info=result,
-                    )
+            # Django logs what a receiver raises.
+            for _, error in post_invalidation.send_robust(display_name(table), db_alias=alias):
+                if isinstance(error, Exception) and is_interruption(error):
+                    raise error
 
 
 class Invalidation:

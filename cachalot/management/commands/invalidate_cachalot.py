@@ -10,11 +10,15 @@ from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.db import DatabaseCache
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connections, models
+from django.db import connections
 
 from cachalot.api import invalidate
 from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked
+from cachalot.core.schema.introspection import NONE
+from cachalot.core.schema.tables import display_name
+from cachalot.core.sql.names import canonical
+from cachalot.names import models_of, tables_called
 
 
 class Command(BaseCommand):
@@ -29,9 +33,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "names",
             nargs="*",
-            metavar="app | app.Model",
-            help="Application or model to invalidate, with its many-to-many tables. Without any, "
-            "every table is, those outside Django included.",
+            metavar="app | app.Model | table",
+            help="Application, model (with its many-to-many tables) or table to invalidate. "
+            "Without any, every table is, those outside Django included.",
         )
         parser.add_argument(
             "-c",
@@ -62,12 +66,7 @@ class Command(BaseCommand):
         """Raise ``CommandError``, with nothing invalidated, if something does not exist."""
         _require_alias(cache_alias, settings.CACHES, "cache")
         _require_alias(db_alias, connections.settings, "database")
-        concerned: dict[type[models.Model], None] = {}
-        labels = set()
-        for name in names:
-            label, found = _models_named(name)
-            labels.add(label)
-            concerned.update(dict.fromkeys(found))
+        concerned: frozenset[str] = NONE.union(*(_tables_named(name, db_alias) for name in names))
         cache_aliases = list(settings.CACHES) if cache_alias is None else [cache_alias]
         _require_answers(cache_aliases)
         # No model at all would mean every table.
@@ -75,10 +74,12 @@ class Command(BaseCommand):
             invalidate(*concerned, cache_alias=cache_alias, db_alias=db_alias)
         if verbosity < 1:
             return
-        tables = "all tables"
-        if names:
-            count = len({model._meta.db_table for model in concerned})
-            tables = f"{_plural(count, 'table')} of {_plural(len(labels), 'application')}"
+        tables = "all tables" if not names else _plural(len(concerned), "table")
+        labels = {name.partition(".")[0] for name in names} & apps.app_configs.keys()
+        if labels:
+            tables += f" of {_plural(len(labels), 'application')}"
+        if names and verbosity > 1:
+            tables += f" ({', '.join(sorted(map(display_name, concerned)))})"
         databases = 1 if db_alias is not None else _count_databases()
         self.stdout.write(
             self.style.SUCCESS(
@@ -111,31 +112,21 @@ def _require_answers(cache_aliases: list[str]) -> None:
             ) from error
 
 
-def _models_named(name: str) -> tuple[str, list[type[models.Model]]]:
-    """Return the application's label and the models that ``name`` means."""
-    label, _, model_name = name.partition(".")
-    if label not in apps.app_configs:
-        raise CommandError(
-            f"The application {label!r} does not exist; installed are "
-            f"{', '.join(sorted(apps.app_configs))}."
-        )
-    config = apps.get_app_config(label)
-    if "." not in name:
-        return label, list(config.get_models(include_auto_created=True))
+def _tables_named(name: str, db_alias: str | None) -> frozenset[str]:
+    """Return the tables that ``name`` means, those of a model's relations included."""
     try:
-        model = config.get_model(model_name)
+        tables = tables_called(name, db_alias)
+    except LookupError as error:
+        raise CommandError(str(error)) from None
+    label, dot, model_name = name.partition(".")
+    if not dot or label not in apps.app_configs:
+        return tables
+    try:
+        owner = apps.get_model(label, model_name)._meta.concrete_model
     except LookupError:
-        names = ", ".join(sorted(model.__name__ for model in config.get_models()))
-        raise CommandError(
-            f"The application {label!r} has no model {model_name!r}; its models are: "
-            f"{names or 'none'}."
-        ) from None
-    owner: Any = model._meta.concrete_model
-    everything = config.get_models(include_auto_created=True)
-    return label, [
-        model,
-        *(through for through in everything if through._meta.auto_created is owner),
-    ]
+        return tables
+    through = [model for model in models_of(label) if model._meta.auto_created is owner]
+    return tables.union(canonical(model._meta.db_table) for model in through)
 
 
 def _count_databases() -> int:
