@@ -87,6 +87,9 @@ def explain(queryset: models.QuerySet[Any]) -> Explanation:
     timeout = timeout_of(compiled.tables)
     key, reason_of_key = _key_of(compiler, compiled)
     reason_or_none = _why_not_here(connection, timeout) or reason_of_key
+    if reason_or_none is None and cachalot_settings.CACHALOT_ADAPTIVE:
+        worth = compiled.plan.worth
+        reason_or_none = f"the query {worth.described()}" if worth.is_in_vain() else None
     return Explanation(
         compiled.sql,
         db_alias,

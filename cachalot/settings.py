@@ -72,6 +72,7 @@ SETTINGS: dict[str, Setting] = {
     "CACHALOT_REPLICAS": Setting({}, rules.REPLICAS),
     "CACHALOT_ALIASES": Setting({}, rules.ALIASES),
     "CACHALOT_STATS": Setting(False, rules.SWITCH),
+    "CACHALOT_ADAPTIVE": Setting(True, rules.SWITCH),
 }
 DEFAULTS = {name: setting.default for name, setting in SETTINGS.items()}
 

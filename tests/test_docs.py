@@ -113,6 +113,7 @@ class ChangedSettingsTests(CacheTestCase):
         "CACHALOT_LOCAL_SIZE": 0,
         "CACHALOT_MAX_STALENESS": 60.0,
         "CACHALOT_STATS": True,
+        "CACHALOT_ADAPTIVE": False,
     }
 
     def test_nothing_is_to_be_done_where_the_page_says_so(self) -> None:

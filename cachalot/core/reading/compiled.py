@@ -13,6 +13,7 @@ from cachalot.core.connection.state import state_of
 from cachalot.core.connection.wrappers import may_change_statements
 from cachalot.core.reading import known
 from cachalot.core.reading.keys import SET_BY_QUERIES, digest_before_params
+from cachalot.core.reading.worth import Worth
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import NONE, Catalogue
 from cachalot.core.schema.sqlite import volatile_functions
@@ -85,7 +86,8 @@ class Plan(NamedTuple):
 
     ``tables`` are canonical names. ``bypass`` says why it cannot be told here and now what they
     mean, ``refusal`` why no query of this text may be cached; both may be None. ``timeout`` is in
-    seconds, None is for ever. ``digest`` is the key's, still without parameters.
+    seconds, None is for ever. ``digest`` is the key's, still without parameters. ``worth`` is what
+    has become of its reads.
     """
 
     epoch: int
@@ -96,6 +98,7 @@ class Plan(NamedTuple):
     reads_clock_words: bool
     timeout: float | None
     digest: Any
+    worth: Worth
 
 
 class CompiledQuery(NamedTuple):
@@ -199,6 +202,7 @@ def _make_plan(connection: Any, origin: bytes, sql: str, compilation: Compilatio
         analysis.volatility.reads_clock_words,
         timeout_of(tables),
         digest_before_params(origin, sql),
+        Worth(),
     )
     if bypass is None:
         _plans.remember((origin, sql), plan, sql)

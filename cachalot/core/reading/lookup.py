@@ -56,6 +56,7 @@ def look_up(
     """
     if plan.bypass is not None:
         raise Bypass(plan.bypass)
+    plan.worth.require()
     seen = state.visibility()
     if seen is Visibility.UNKNOWN:
         raise Bypass(_UNKNOWN_VIEW)
@@ -123,6 +124,7 @@ def _read_shared(
     keys = plan.version_keys
     with cache_in_use((*keys, key)) as store:
         nonces, hit, schema = _find(store, key, plan, connection)
+    plan.worth.note(nonces, is_hit=hit is not None)
     if nonces is None:
         raise Bypass(_PENDING)
     return nonces, hit, schema
