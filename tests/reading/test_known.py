@@ -27,7 +27,7 @@ def compiles(read: Any) -> int:
         SQLCompiler, "as_sql", autospec=True, side_effect=SQLCompiler.as_sql
     ) as (as_sql):
         # A method in another's place ends all recalling.
-        with mock.patch.object(known, "_is_djangos", return_value=True):
+        with mock.patch.object(known, "is_djangos", return_value=True):
             read()
     return as_sql.call_count
 

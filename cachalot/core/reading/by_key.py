@@ -19,6 +19,7 @@ from django.db.models.sql.query import Query
 from cachalot.core.connection.state import state_of
 from cachalot.core.reading import known
 from cachalot.core.reading.model_facts import is_plain_model, own_columns_of
+from cachalot.core.reading.originals import is_original
 from cachalot.core.reading.shapes import WITHOUT_EFFECT, fingerprint
 from cachalot.settings import forget_on_change, memo
 
@@ -106,7 +107,7 @@ def _is_djangos(queryset_class: type) -> bool:
     """Whether nobody has overridden or replaced what ``get()`` calls."""
     return all(
         getattr(queryset_class, name) is getattr(QuerySet, name) for name in _METHODS
-    ) and known.is_original(QuerySet)
+    ) and is_original(QuerySet)
 
 
 def _make_template(model: Any, name: str) -> Template | None:

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
-from types import FunctionType
 from typing import Any, NamedTuple
 
 from django.db.models import Value, lookups
-from django.db.models.fields import Field, related_lookups
+from django.db.models.fields import related_lookups
 from django.db.models.sql.where import WhereNode
 
-from cachalot.core.reading.model_facts import is_plain
-from cachalot.core.reading.shapes import CLASSES, fingerprint, known_by_address
+from cachalot.core.reading.originals import is_djangos
+from cachalot.core.reading.shapes import fingerprint, known_by_address
 from cachalot.core.schema import catalogue
-from cachalot.settings import forget_on_change, memo
+from cachalot.settings import forget_on_change
 
 #: Whether known queries are used at all; a switch for whoever looks for a fault.
 is_on = True
@@ -88,7 +86,7 @@ def recall(compiler: Any, origin: bytes) -> Recalled:
 
 def find(compiler: Any, origin: bytes, shape: tuple[Any, ...], values: tuple[Any, ...]) -> Recalled:
     """Return what is known of a query with this fingerprint, and give it to its compiler."""
-    if not is_on or not _is_djangos(type(compiler), type(compiler.connection.ops)):
+    if not is_on or not is_djangos(type(compiler), type(compiler.connection.ops)):
         return NOTHING
     place = origin, type(compiler), compiler.elide_empty, shape
     known = _known.get(place)
@@ -229,37 +227,6 @@ def _add_bounds_of_lookup(lookup: Any, ops: Any, bounds: list[Any]) -> bool:
         return True
     bounds += [None] * len(values)
     return (kind in TEXTS and types == {str}) or (kind == "UUIDField" and types == {uuid.UUID})
-
-
-@memo(maxsize=64)
-def _is_djangos(compiler_class: type, operations_class: type) -> bool:
-    """Whether nobody else has replaced anything that makes the SQL."""
-    return operations_class.__module__.startswith("django.") and all(
-        map(is_original, (compiler_class, operations_class, *CLASSES, *_fields()))
-    )
-
-
-def _fields() -> Iterator[type]:
-    classes: list[Any] = [Field]
-    while classes:
-        class_ = classes.pop()
-        if is_plain(class_):
-            yield class_
-            classes += class_.__subclasses__()
-
-
-def is_original(class_: type) -> bool:
-    """Whether every method of the class is Django's, or cachalot's own wrapper of it."""
-    return all(
-        function.__globals__.get("__name__", "").startswith(_MODULES)
-        for parent in class_.__mro__
-        for function in vars(parent).values()
-        if isinstance(function, FunctionType)
-    )
-
-
-# Where functions are defined, whatever a wrapper says of itself; and Python's own decorators.
-_MODULES = ("django.", "cachalot.core.", "contextlib", "functools", "typing")
 
 
 def _compare(compiler: Any, recalled: Recalled) -> None:
