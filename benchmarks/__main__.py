@@ -71,6 +71,13 @@ def parse_arguments() -> argparse.Namespace:
     add("--postgresql", default="postgresql://postgres@127.0.0.1:5432", help="%(default)s")
     add("--redis", default="redis://127.0.0.1:6379/15", help="%(default)s")
     add("--memcached", help="host and port; by default one is started")
+    add(
+        "--latency",
+        type=float,
+        default=0.0,
+        metavar="MILLISECONDS",
+        help="of a link before each server, there and back",
+    )
     return parser.parse_args()
 
 
@@ -132,6 +139,8 @@ def run(arguments: argparse.Namespace, sizes: Sizes, entries: dict[str, Entry]) 
         if not memcached and any(STACKS[name].cache == "pymemcache" for name in stacks):
             memcached = opened.enter_context(own_memcached())
         servers = Servers(arguments.postgresql, arguments.redis, memcached)
+        if arguments.latency:
+            servers = opened.enter_context(servers.behind_links(arguments.latency))
         environments = Environments(arguments.environments)
         pythons = {
             contender.name: environments.python_for(contender)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from benchmarks.link import link_to
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,25 @@ class Servers:
     postgresql: str
     redis: str
     memcached: str
+
+    @contextmanager
+    def behind_links(self, milliseconds: float) -> Iterator[Servers]:
+        """Yield the same servers, each behind a link that takes so long."""
+        with ExitStack() as links:
+
+            def linked(address: str, port: int) -> str:
+                url = urlsplit(address if "//" in address else f"//{address}")
+                near = links.enter_context(
+                    link_to(url.hostname or "127.0.0.1", url.port or port, milliseconds)
+                )
+                user = f"{url.netloc.rpartition('@')[0]}@" if "@" in url.netloc else ""
+                return urlunsplit(url._replace(netloc=f"{user}127.0.0.1:{near}")).removeprefix("//")
+
+            yield Servers(
+                linked(self.postgresql, 5432),
+                linked(self.redis, 6379),
+                linked(self.memcached, 11211) if self.memcached else "",
+            )
 
 
 @dataclass(frozen=True)
