@@ -141,6 +141,23 @@ EFFECTS = [
         "ALTER TABLE library_shelf ADD COLUMN extra checked",
         "ALTER TABLE library_shelf ALTER COLUMN extra SET DEFAULT 'x'"],
         ["ALTER TABLE library_shelf DROP COLUMN extra", "DROP DOMAIN checked", *FIRED]),
+    *(
+        Effect(f"a check of a domain in {kind}", ["postgresql"], [
+            function(WRITES_AUTHORS, "boolean", "true").replace("fired()", "fired(text)"),
+            "CREATE DOMAIN checked AS text CHECK (fired(VALUE))",
+            *made,
+            f"ALTER TABLE library_shelf ADD COLUMN extra {column}",
+            f"ALTER TABLE library_shelf ALTER COLUMN extra SET DEFAULT {value}"],
+            ["ALTER TABLE library_shelf DROP COLUMN extra", *dropped, "DROP DOMAIN checked",
+             *FIRED])
+        for kind, made, column, value, dropped in (
+            ("another", ["CREATE DOMAIN further AS checked"], "further", "'x'",
+             ["DROP DOMAIN further"]),
+            ("an array", [], "checked[]", "'{x}'", []),
+            ("a composite type", ["CREATE TYPE pair AS (one checked, two int)"], "pair",
+             "'(x,1)'", ["DROP TYPE pair"]),
+        )
+    ),
     Effect("an event trigger", ["postgresql"], [
         function(WRITES_AUTHORS, "event_trigger", "").replace("RETURN ;", "RETURN;"),
         "CREATE EVENT TRIGGER fires ON ddl_command_end EXECUTE FUNCTION fired()"],
@@ -230,6 +247,37 @@ def test_effect(effect: Effect, mode: str) -> None:
         execute(*effect.after)
 
 
+@pytest.mark.skipif("CacheTestCase().uses_locmem()")
+class OtherProcessTests(CacheTestCase):
+    """What another process has changed of the schema a moment ago."""
+
+    @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="its views take no writes")
+    def test_a_write_through_a_view_that_it_has_made(self) -> None:
+        Author.objects.create(name="old")
+        self.assertCached(plain_names)
+        execute("UPDATE library_shelf SET label = 'x'")  # so much is known before
+        in_process(
+            "from tests.schema.test_effects import execute\n"
+            "execute('CREATE VIEW library_summary AS SELECT id, name FROM library_author')"
+        )
+        self.addCleanup(execute, "DROP VIEW library_summary")
+        execute("UPDATE library_summary SET name = 'new'")
+        self.assertEqual(plain_names(), ["new"])
+
+    @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="the triggers are of the others")
+    def test_a_write_that_fires_a_trigger_that_it_has_made(self) -> None:
+        Author.objects.create(name="old")
+        Shelf.objects.create(label="old")
+        self.assertCached(plain_names)
+        made = next(effect for effect in EFFECTS if effect.name == "a trigger")
+        in_process(
+            f"from tests.schema.test_effects import execute\nexecute(*{list(made.before)!r})"
+        )
+        self.addCleanup(execute, *made.after)
+        Shelf.objects.create(label="new")
+        self.assertEqual(plain_names(), ["changed"])
+
+
 class VolatileTests(CacheTestCase):
     """What may change though no table is written."""
 
@@ -280,9 +328,15 @@ class VolatileTests(CacheTestCase):
             "CREATE DOMAIN checked AS text CHECK (known(VALUE))",
             after=["DROP DOMAIN checked", "DROP FUNCTION known"],
         )
-        self.assertNeverCached(
-            lambda: list(Author.objects.annotate(n=RawSQL("name::checked", [])).values("n"))
-        )
+        execute("CREATE DOMAIN further AS checked")
+        self.addCleanup(execute, "DROP DOMAIN further")
+        for cast in ("name::checked", "name::further", "ARRAY[name]::checked[]"):
+            with self.subTest(cast):
+                self.assertNeverCached(
+                    lambda cast=cast: list(
+                        Author.objects.annotate(n=RawSQL(cast, [])).values("n")
+                    )
+                )
 
     @pytest.mark.skipif("connection.vendor != 'postgresql'")
     def test_a_tree_of_many_partitions_is_one_dependency(self) -> None:
@@ -544,7 +598,12 @@ class SessionTests(CacheTestCase):
         Author.objects.create(name="public")
         database = connection.ops.quote_name(connection.settings_dict["NAME"])
         code = "result = list(Author.objects.values_list('name', flat=True))"
-        for whose in (f"DATABASE {database}", f"ROLE CURRENT_USER IN DATABASE {database}"):
+        role = connection.ops.quote_name(connection.settings_dict["USER"])
+        for whose in (
+            f"DATABASE {database}",
+            f"ROLE {role} IN DATABASE {database}",
+            f"ROLE {role}",
+        ):
             with self.subTest(whose):
                 execute(f"ALTER {whose} SET search_path TO north, public")
                 self.addCleanup(execute, f"ALTER {whose} RESET search_path")

@@ -35,7 +35,6 @@ COMPARED = frozenset(
     """
     alias_cols alias_map alias_refcount annotation_select_mask annotations deferred_loading
     default_cols default_ordering distinct extra extra_select_mask group_by
-
     has_select_fields high_mark low_mark max_depth model order_by select select_related selected
     standard_ordering table_map used_aliases values_select where
     """.split()

@@ -28,7 +28,18 @@ _PREFIX = "".join(
 # Objects of the server itself have smaller numbers (FirstNormalObjectId).
 _OWN = 16384
 _QUERY = """
-WITH relation AS MATERIALIZED (
+WITH RECURSIVE checked(objid, type) AS (
+    SELECT oid, contypid FROM pg_constraint WHERE contype = 'c' AND contypid >= {own}
+    UNION
+    SELECT checked.objid, made.of_it FROM checked JOIN (
+        SELECT typbasetype, oid FROM pg_type WHERE typbasetype <> 0
+        UNION ALL SELECT typelem, oid FROM pg_type WHERE typelem <> 0
+        UNION ALL SELECT rngsubtype, rngtypid FROM pg_range
+        UNION ALL SELECT a.atttypid, c.reltype
+                    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+                   WHERE c.relkind = 'c'
+    ) AS made(type, of_it) USING (type)
+), relation AS MATERIALIZED (
     SELECT oid, relname, relkind::text FROM pg_class
      WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relnamespace NOT IN (
         SELECT oid FROM pg_namespace
@@ -42,9 +53,8 @@ WITH relation AS MATERIALIZED (
     UNION ALL SELECT 'pg_attrdef'::regclass, oid, adrelid, 'default' FROM pg_attrdef
     UNION ALL SELECT 'pg_constraint'::regclass, oid, conrelid, 'check' FROM pg_constraint
                WHERE contype = 'c'
-    UNION ALL SELECT 'pg_constraint'::regclass, c.oid, a.attrelid, 'check'
-                FROM pg_constraint c JOIN pg_attribute a ON a.atttypid = c.contypid
-               WHERE c.contype = 'c' AND c.contypid <> 0
+    UNION ALL SELECT 'pg_constraint'::regclass, c.objid, a.attrelid, 'check'
+                FROM checked c JOIN pg_attribute a ON a.atttypid = c.type
     UNION ALL SELECT 'pg_trigger'::regclass, oid, tgrelid, 'trigger' FROM pg_trigger
                WHERE NOT tgisinternal
 ), used AS MATERIALIZED (
@@ -109,13 +119,12 @@ SELECT 'alias', t.name, routine.proname, c.castcontext::text, NULL, NULL
  WHERE routine.lanname NOT IN ('c', 'internal')
 UNION ALL
 SELECT 'alias', t.name, routine.proname, 'domain', NULL, NULL
-  FROM pg_constraint c
-  JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
+  FROM checked c
+  JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.objid
                   AND d.refclassid = 'pg_proc'::regclass
   JOIN routine ON routine.oid = d.refobjid,
-       LATERAL (SELECT typname::text FROM pg_type WHERE oid = c.contypid
-                UNION SELECT format_type(c.contypid, NULL)) t(name)
- WHERE c.contypid <> 0
+       LATERAL (SELECT typname::text FROM pg_type WHERE oid = c.type
+                UNION SELECT format_type(c.type, NULL)) t(name)
 UNION ALL
 SELECT 'alias', p.proname, routine.proname, 'aggregate', NULL, NULL
   FROM pg_aggregate a JOIN pg_proc p ON p.oid = a.aggfnoid
