@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
-from django.db import connections, models
+from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.manager import BaseManager, Manager
+from django.db.models.sql.constants import MULTI
 
 from cachalot.core.cache.backends import keeps_nothing, what_serializer_spoils
 from cachalot.core.cache.door import guard_of
 from cachalot.core.connection.state import why_not_used
 from cachalot.core.outcomes import UncachableQuery
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
-from cachalot.core.reading.reads import key_of
+from cachalot.core.reading.reads import key_of, stopping
 from cachalot.core.schema.catalogue import remembered_catalogue_of
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.tables import display_name, known_tables, table_named
@@ -21,10 +24,11 @@ from cachalot.core.schema.timeouts import timeout_of
 from cachalot.core.switch import is_enabled
 from cachalot.core.writing.plans import plan_of
 from cachalot.settings import cachalot_settings
+from cachalot.switches import cachalot_disabled
 
 
 class Explanation(NamedTuple):
-    """What becomes of the rows of one queryset.
+    """What becomes of the rows of one query.
 
     ``tables`` are those it depends on, ``invalidated_by`` those whose change makes its result
     invalid, both as in ``Model._meta.db_table``. ``reason`` says why it is not cachable, else it
@@ -63,21 +67,71 @@ class Explanation(NamedTuple):
         return "\n".join(f"{name + ':':<16}{text}" for name, text in lines)
 
 
-def explain(queryset: models.QuerySet[Any]) -> Explanation:
+class _StoppedRead(BaseException):
+    """Leaves a callable at its first read, past whatever catches exceptions in it."""
+
+    def __init__(self, compiler: Any, result_type: str) -> None:
+        super().__init__()
+        self.compiler = compiler
+        self.result_type = result_type
+
+
+def explain(
+    queryset: models.QuerySet[Any] | Manager[Any] | type[models.Model] | Callable[[], Any],
+) -> Explanation:
     """Tell which tables a queryset depends on, and whether, where and how long it is cached.
 
-    It is compiled for the database it would be read from, and not run. What only shows at that
-    moment is left out: a table being written, the state of an open transaction, the size of the
-    result. Raise ``TypeError`` for anything but a queryset, and what compiling it raises.
+    It is compiled for the database it would be read from, and not run. A manager or a model stands
+    for all of its rows. Of what reads at once, such as ``count()`` or ``get()``, pass a function
+    without arguments: it is called, and left at its first read, which is explained.
+
+    What only shows when a query runs is left out: a table being written, the state of an open
+    transaction, the size of the result. Raise ``TypeError`` for anything else, and what compiling
+    it or the function raises.
     """
-    if not isinstance(queryset, models.QuerySet):
-        raise TypeError(
-            f"{queryset!r} is no queryset; what count(), get(), first() and aggregate() return "
-            "is a result already."
-        )
-    db_alias = queryset.db
-    connection = connections[db_alias]
-    compiler = queryset.query.chain().get_compiler(using=db_alias)
+    if callable(queryset) and not isinstance(queryset, type | models.QuerySet | BaseManager):
+        stopped = _first_read_of(queryset)
+        if isinstance(stopped, _StoppedRead):
+            return _explained(stopped.compiler, stopped.result_type)
+        queryset = stopped
+    found = _queryset_of(queryset)
+    return _explained(found.query.get_compiler(using=found.db), MULTI)
+
+
+def _first_read_of(function: Callable[[], Any]) -> Any:
+    """Return the read at which ``function`` was left, or what it returns if it reads nothing."""
+    token = stopping.set(_StoppedRead)
+    try:
+        with cachalot_disabled():
+            return function()
+    except _StoppedRead as stopped:
+        return stopped
+    finally:
+        stopping.reset(token)
+
+
+def _queryset_of(value: object) -> models.QuerySet[Any]:
+    if isinstance(value, models.QuerySet):
+        return value
+    if isinstance(value, BaseManager):
+        return value.all()
+    if isinstance(value, type) and issubclass(value, models.Model):
+        if value._meta.abstract:
+            raise TypeError(f"{value.__name__} is abstract and has no table; use a concrete model.")
+        return value._default_manager.all()
+    if isinstance(value, models.query.RawQuerySet):
+        raise TypeError("What raw() reads is never cached: it asks the database each time.")
+    raise TypeError(
+        f"{value!r} is no queryset, manager or model; what count(), get(), first() and aggregate() "
+        "return is a result already: pass a function that calls them, such as "
+        "lambda: Book.objects.count()."
+    )
+
+
+def _explained(unused: Any, result_type: str) -> Explanation:
+    db_alias, connection = unused.using, unused.connection
+    # A compiler of its own: compiling changes both.
+    compiler = unused.query.chain().get_compiler(using=db_alias)
     try:
         compiled = compile_query(compiler)
     except EmptyResultSet:
@@ -85,7 +139,7 @@ def explain(queryset: models.QuerySet[Any]) -> Explanation:
         return Explanation("", db_alias, (), None, False, reason, None, ())
     tables = compiled.tables
     timeout = timeout_of(compiled.tables)
-    key, reason_of_key = _key_of(compiler, compiled)
+    key, reason_of_key = _key_of(compiler, compiled, result_type)
     reason_or_none = _why_not_here(connection, timeout) or reason_of_key
     if reason_or_none is None and cachalot_settings.CACHALOT_ADAPTIVE:
         worth = compiled.plan.worth
@@ -102,10 +156,12 @@ def explain(queryset: models.QuerySet[Any]) -> Explanation:
     )
 
 
-def _key_of(compiler: Any, compiled: CompiledQuery) -> tuple[str | None, str | None]:
+def _key_of(
+    compiler: Any, compiled: CompiledQuery, result_type: str
+) -> tuple[str | None, str | None]:
     """Return the key, or why there is none."""
     try:
-        return key_of(compiler, compiled), None
+        return key_of(compiler, compiled, result_type), None
     except UncachableQuery as error:
         return None, f"the query {error.reason}"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
+from django.contrib.auth.models import AbstractUser
 from django.core.cache import caches
 from django.core.management import CommandError, call_command
 from django.db import connections, models
@@ -122,10 +124,56 @@ class ExplainTests(CacheTestCase):
                 ("library_placement", Shelf._meta.db_table),
             )
 
+    def test_managers_and_models_are_all_their_rows(self) -> None:
+        for value in (Book, Book.objects):
+            self.assertEqual(explain(value), explain(Book.objects.all()))
+        with self.assertRaisesMessage(TypeError, "AbstractUser is abstract and has no table"):
+            explain(AbstractUser)
+
+    def test_what_reads_at_once(self) -> None:
+        book = Book.objects.create(title="Moby Dick")
+        books = Book.objects.order_by("pk")
+        reads: dict[str, Callable[[], Any]] = {
+            "count": lambda: books.count(),
+            "get": lambda: Book.objects.get(pk=book.pk),
+            "get by another column": lambda: Book.objects.get(title="Moby Dick"),
+            "first": lambda: books.first(),
+            "exists": lambda: books.filter(title="Moby Dick").exists(),
+            "aggregate": lambda: books.aggregate(models.Max("pk")),
+            "list": lambda: list(books.values_list("title")),
+        }
+        for name, read in reads.items():
+            with self.subTest(name):
+                explanation, queries = count_queries(lambda read=read: explain(read))
+                self.assertEqual(queries, 0)
+                self.assertIs(explanation.is_cachable, True)
+                self.assertEqual(explanation.tables, ("library_book",))
+                key = explanation.key
+                assert key is not None
+                self.assertIs(caches["default"].get(key), None)
+                self.assertCached(read)
+                self.assertIsNot(caches["default"].get(key), None)
+
+    def test_a_function_is_left_whatever_it_catches(self) -> None:
+        def read() -> Any:
+            try:
+                return Book.objects.count()
+            except Exception:
+                return Author.objects.count()
+
+        self.assertEqual(explain(read).tables, ("library_book",))
+        # Reads are read again afterwards.
+        self.assertEqual(read(), 0)
+
+    def test_a_function_that_returns_a_queryset(self) -> None:
+        self.assertEqual(explain(Book.objects.all), explain(Book.objects.all()))
+
     def test_anything_else_is_an_error(self) -> None:
-        for value in (3, Book, Book.objects, [Book()], None):
-            with self.assertRaisesMessage(TypeError, "is no queryset; what count(), get()"):
+        for value in (3, [Book()], None, lambda: 3):
+            with self.assertRaisesMessage(TypeError, "is no queryset, manager or model"):
                 explain(value)  # type: ignore[arg-type]
+        with self.assertRaisesMessage(TypeError, "What raw() reads is never cached"):
+            explain(Book.objects.raw("SELECT * FROM library_book"))  # type: ignore[arg-type]
 
 
 class CommandTests(CacheTestCase):
@@ -148,12 +196,37 @@ class CommandTests(CacheTestCase):
             f"{explain(Author.objects.annotate(n=models.Count('books')).filter(n__gt=models.F('pk')))}\n",
         )
 
+    def test_functions_and_clocks_are_in_scope(self) -> None:
+        for code in ("Book.objects.filter(title=Lower('title'), published__lt=Now())",):
+            self.assertIn("Cachable:       no, because the query uses", self.command(code))
+        for code in ("timezone.localdate().year", "datetime.date(1851, 10, 18).year"):
+            self.assertIn("Cachable:       yes", self.command(f"Book.objects.filter(pages={code})"))
+
+    def test_what_reads_at_once(self) -> None:
+        author = Author.objects.create(name="Melville")
+        for code, read in (
+            ("Book", lambda: list(Book.objects.all())),
+            ("Book.objects.count()", lambda: Book.objects.count()),
+            (
+                "Book.objects.aggregate(n=Count('pk'))",
+                lambda: Book.objects.aggregate(n=models.Count("pk")),
+            ),
+            (
+                f"Book.objects.filter(author=Author.objects.get(pk={author.pk})).exists()",
+                lambda: Book.objects.filter(author=author).exists(),
+            ),
+        ):
+            with self.subTest(code):
+                self.assertEqual(self.command(code), f"{explain(read)}\n")
+
     def test_errors_are_told(self) -> None:
         for code, message in (
-            ("Bok.objects.all()", "NameError: name 'Bok' is not defined"),
+            ("Bok.objects.all()", "NameError: name 'Bok' is not defined. Did you mean 'Book'?"),
+            ("Xyzzy", "NameError: name 'Xyzzy' is not defined"),
             ("Book.objects.filter(", "SyntaxError: "),
             ("Book.objects.filter(nothing=1)", "FieldError: Cannot resolve keyword 'nothing'"),
-            ("Book.objects.count()", "TypeError: 0 is no queryset; what count(), get(),"),
+            ("Book.objects.raw('SELECT 1')", "TypeError: What raw() reads is never cached"),
+            ("3", "TypeError: 3 is no queryset, manager or model; what count(), get(),"),
         ):
             with self.subTest(code), self.assertRaisesMessage(CommandError, message):
                 self.command(code)

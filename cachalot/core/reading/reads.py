@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from time import perf_counter, time
 from typing import Any
 
@@ -31,6 +32,12 @@ logger = logging.getLogger("cachalot")
 
 # Single-row results lie under the query's key with this behind it.
 _SINGLE_SUFFIX = ":1"
+
+#: What a read that is switched off raises in place of asking the database, made of its compiler and
+#: its type of result; None is to ask.
+stopping: ContextVar[Callable[[Any, str], BaseException] | None] = ContextVar(
+    "cachalot_stopping", default=None
+)
 
 
 def read(
@@ -62,9 +69,7 @@ def read(
     target = hit = None
     refuse_what_is_forbidden(connection)
     try:
-        key = key_of(compiler, query)
-        if result_type == SINGLE:
-            key += _SINGLE_SUFFIX
+        key = key_of(compiler, query, result_type)
         target, hit = look_up(state, connection, key, query.plan)
         if hit is not None and not events.listeners:
             return _as_asked(hit.rows, result_type, chunked_fetch)
@@ -88,7 +93,7 @@ def _as_asked(rows: Any, result_type: str, chunked_fetch: bool) -> Any:
     return iter([rows]) if chunked_fetch else [rows] if rows else []
 
 
-def key_of(compiler: Any, query: CompiledQuery) -> str:
+def key_of(compiler: Any, query: CompiledQuery, result_type: str = MULTI) -> str:
     """Return the key of the query's rows. Raise ``UncachableQuery`` if it must not be cached."""
     if query.refusal is not None:
         raise UncachableQuery(query.refusal)
@@ -101,7 +106,7 @@ def key_of(compiler: Any, query: CompiledQuery) -> str:
         # What was selected for the order alone is cut off each row before it is stored
         # (SQLCompiler.execute_sql()), and the text does not tell where.
         key = f"{key}:{compiler.col_count}"
-    return key
+    return key + _SINGLE_SUFFIX if result_type == SINGLE else key
 
 
 @contextmanager
@@ -137,6 +142,9 @@ class _Reading:
 
     def switched_off(self) -> Any:
         """Ask the database: settings, the block around or the connection have it so."""
+        stop = stopping.get()
+        if stop is not None:
+            raise stop(self._compiler, self._arguments[0])
         if not events.listeners:
             return self._run()
         self._began = perf_counter()
