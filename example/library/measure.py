@@ -1,21 +1,17 @@
-"""Visit pages of the site with and without caching, and measure."""
+"""Visit pages of the site in each mode, and measure."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from statistics import median
 from time import perf_counter
 
-from django.core.cache import caches
-from django.core.cache.backends.dummy import DummyCache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from cachalot.api import cachalot_disabled, invalidate
-
-FRAGMENTS = "template_fragments"
+from cachalot.api import invalidate
+from library.tape import Tape
 
 
 class WrongPageError(Exception):
@@ -38,40 +34,25 @@ class Visit:
     content: str
 
 
-@dataclass(frozen=True)
-class Measure:
-    """Hold the queries of a page and the median of its milliseconds."""
-
-    queries: int
-    milliseconds: float
-
-
-@contextmanager
-def nothing_cached() -> Iterator[None]:
-    """Render pages from the database alone: no cached query, no cached template fragment.
-
-    Replacing the cache of the fragments, in this thread, spares clearing it: with Redis or
-    Memcached, that would delete what other sites keep there.
-    """
-    fragments = caches[FRAGMENTS]
-    caches[FRAGMENTS] = DummyCache("", {})
-    try:
-        with cachalot_disabled():
-            yield
-    finally:
-        caches[FRAGMENTS] = fragments
-
-
 class Walk:
-    """Visit the same pages again and again, always in the same order."""
+    """Visit the same pages again and again, always in the same order.
 
-    def __init__(self, pages: list[Page]) -> None:
+    ``mode`` is that of ``library.modes``: "on", "off" or "block".
+    """
+
+    def __init__(self, pages: list[Page], mode: str = "on") -> None:
         self.pages = pages
+        self.mode = mode
         self.client = Client(SERVER_NAME="localhost")
+
+    def in_mode(self, mode: str) -> "Walk":
+        """Return the walk past the same pages in another mode."""
+        return Walk(self.pages, mode)
 
     def content_of(self, page: Page) -> str:
         """Return the HTML of ``page``; raise WrongPageError when the status is not 200."""
-        response = self.client.get(page.path)
+        sign = "&" if "?" in page.path else "?"
+        response = self.client.get(f"{page.path}{sign}cache={self.mode}")
         if response.status_code != 200:
             raise WrongPageError(f"{page.path} answered {response.status_code} instead of 200.")
         return response.content.decode()
@@ -85,61 +66,87 @@ class Walk:
             visits[page] = Visit([query["sql"] for query in queries], content)
         return visits
 
-    def time(self) -> dict[Page, float]:
+    def time(self, tapes: dict[Page, Tape] | None = None) -> dict[Page, float]:
         """Visit every page once and return the milliseconds of each.
 
-        The queries are not captured meanwhile, because that takes time by itself.
+        The queries are not captured meanwhile, because that takes time by itself. With ``tapes``
+        every query has the answer that it had when its page was recorded.
         """
         milliseconds = {}
         for page in self.pages:
-            start = perf_counter()
-            self.content_of(page)
-            milliseconds[page] = (perf_counter() - start) * 1000
+            if tapes is None:
+                milliseconds[page] = self._time(page)
+            else:
+                with tapes[page].playing():
+                    milliseconds[page] = self._time(page)
         return milliseconds
 
+    def _time(self, page: Page) -> float:
+        start = perf_counter()
+        self.content_of(page)
+        return (perf_counter() - start) * 1000
 
-@dataclass(frozen=True)
+    def record(self) -> dict[Page, Tape]:
+        """Visit every page once and keep the answers to its queries."""
+        tapes = {}
+        for page in self.pages:
+            tapes[page] = Tape()
+            with tapes[page].recording():
+                self.content_of(page)
+        return tapes
+
+
+@dataclass
 class Comparison:
-    """Hold what the pages cost without cache, the first time and cached."""
+    """Hold what each page costs, as medians of milliseconds.
 
-    without: dict[Page, Measure]
-    cold: dict[Page, Measure]
-    cached: dict[Page, Measure]
-    visits: dict[Page, Visit]
+    ``first`` are single visits with an empty cache, ``django`` those of a database that answers at
+    once: what is left is Django's building of querysets, objects and pages.
+    """
+
+    queries: dict[Page, int]
+    first: dict[Page, float]
+    without: dict[Page, float]
+    cached: dict[Page, float]
+    block: dict[Page, float]
+    django: dict[Page, float]
     problems: list[str]
 
 
-def compare(walk: Walk, rounds: Iterable[int]) -> Comparison:
-    """Walk three times in each of ``rounds``: without cache, with a cold cache, with a warm one.
+def compare(walk: Walk, rounds: int) -> Iterator[Comparison | None]:
+    """Walk in each mode in each of so many rounds; give None after each round, then the result.
 
-    One more walk of each kind, before these, counts the queries and checks that the three give the
-    same pages; ``problems`` says where they do not, or where a cached page queries the database.
+    One more walk of each kind, before these, counts the queries and checks that all give the same
+    pages; ``problems`` says where they do not, or where a cached page queries the database.
 
-    The cold walk begins with ``invalidate()``, which also moves the key of each template fragment.
-    Pages share what they have in common: the later ones may find queries of the earlier ones.
+    The first visits come after ``invalidate()``, which also moves the key of each template fragment
+    and block. Pages share what they have in common: the later ones may find queries of the earlier
+    ones.
     """
-    with nothing_cached():
-        without = walk.visit()
+    off, block = walk.in_mode("off"), walk.in_mode("block")
+    without = off.visit()
+    tapes = off.record()
     invalidate()
-    cold = walk.visit()
-    cached = walk.visit()
-    times: tuple[dict[Page, list[float]], ...] = tuple(
-        {page: [] for page in walk.pages} for _ in range(3)
-    )
-    for _ in rounds:
-        with nothing_cached():
-            _append(times[0], walk.time())
-        invalidate()
-        _append(times[1], walk.time())
-        _append(times[2], walk.time())
-    problems = query_problems("the cached visit", cached)
-    for kind, visits in (("first", cold), ("cached", cached)):
-        problems += difference_problems(f"the {kind} visit", visits, without)
-    measures = [
-        {page: Measure(len(visits[page].queries), median(lists[page])) for page in walk.pages}
-        for visits, lists in zip((without, cold, cached), times, strict=True)
+    visits = {"first": walk.visit(), "cached": walk.visit()}
+    # Where the cache is empty again, for how long all of it takes.
+    invalidate()
+    first = walk.time()
+    block.visit()
+    visits["block"] = block.visit()
+    problems = query_problems("the cached visit", visits["cached"])
+    problems += query_problems("the visit of the block", visits["block"])
+    for kind, found in visits.items():
+        problems += difference_problems(f"the {kind} visit", found, without)
+    times: list[list[dict[Page, float]]] = []
+    for _ in range(rounds):
+        times.append([off.time(), walk.time(), block.time(), off.time(tapes)])
+        yield None
+    medians = [
+        {page: median(walked[page] for walked in column) for page in walk.pages}
+        for column in zip(*times, strict=True)
     ]
-    return Comparison(*measures, visits=cached, problems=problems)
+    queries = {page: len(visit.queries) for page, visit in without.items()}
+    yield Comparison(queries, first, *medians, problems)
 
 
 def query_problems(when: str, visits: dict[Page, Visit]) -> list[str]:
@@ -167,8 +174,3 @@ def difference_problems(
                 f"{page.path} is wrong in {when}: it shows {shown!r} and, without cache, {right!r}."
             )
     return problems
-
-
-def _append(lists: dict[Page, list[float]], values: dict[Page, float]) -> None:
-    for page, value in values.items():
-        lists[page].append(value)

@@ -10,6 +10,8 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Avg, Count
 from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 
 LOAN_DURATION = timedelta(days=28)
 
@@ -79,6 +81,11 @@ class Book(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("library:book", args=[self.pk])
+
+    def author_links(self) -> SafeString:
+        """Return the names of the authors, each leading to its page."""
+        authors = ((author.get_absolute_url(), author.name) for author in self.authors.all())
+        return format_html_join(", ", '<a href="{}">{}</a>', authors)
 
     def average_rating(self) -> float | None:
         """Return the mean of the ratings, None for a book without reviews."""

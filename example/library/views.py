@@ -16,6 +16,7 @@ from django.db.models import (
     Max,
     OuterRef,
     Q,
+    QuerySet,
     Subquery,
     Sum,
     Window,
@@ -197,7 +198,14 @@ def statistics(request: HttpRequest) -> HttpResponse:
         .annotate(loans=Count("pk"), last=Max("borrowed_on"))
         .order_by("-loans", "card")[:10],
     }
-    return render(request, "library/statistics.html", context)
+    # Rows, since the template wants the first ones and the greatest as well.
+    rows = {
+        name: list(value) if isinstance(value, QuerySet) else value
+        for name, value in context.items()
+    }
+    rows["most_loans"] = max((line["number"] for line in rows["loans_by_month"]), default=0)
+    rows["most_books"] = max((line["number"] for line in rows["books_by_decade"]), default=0)
+    return render(request, "library/statistics.html", rows)
 
 
 def catalogue(request: HttpRequest) -> HttpResponse:

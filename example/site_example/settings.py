@@ -39,7 +39,11 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "library.modes.ModesMiddleware",
 ]
+
+# Below each page.
+SHOWS_COSTS = not IS_DEMO
 
 if DEBUG and find_spec("debug_toolbar"):
     from debug_toolbar.settings import PANELS_DEFAULTS
@@ -48,12 +52,13 @@ if DEBUG and find_spec("debug_toolbar"):
     MIDDLEWARE.insert(0, "debug_toolbar.middleware.DebugToolbarMiddleware")
     DEBUG_TOOLBAR_PANELS = [*PANELS_DEFAULTS, "cachalot.panels.CachalotPanel"]
     DEBUG_TOOLBAR_CONFIG = {
+        "SHOW_COLLAPSED": True,
         "DISABLE_PANELS": {
             # Its stack trace of each call takes longer than a hit. It can be ticked.
             "debug_toolbar.panels.cache.CachePanel",
             "debug_toolbar.panels.profiling.ProfilingPanel",
             "debug_toolbar.panels.redirects.RedirectsPanel",
-        }
+        },
     }
 
 ROOT_URLCONF = "site_example.urls"

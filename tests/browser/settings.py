@@ -19,6 +19,8 @@ from site_example.settings import *  # noqa: E402, F403
 DATABASES["default"]["TEST"] = {  # noqa: F405
     "NAME": Path(tempfile.gettempdir()) / f"cachalot-browser-{os.getpid()}.sqlite3"
 }
+# Open, to be clicked.
+DEBUG_TOOLBAR_CONFIG["SHOW_COLLAPSED"] = False  # noqa: F405
 ROOT_URLCONF = "tests.browser.urls"
 # Short hashes: logging in is not what is tested.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

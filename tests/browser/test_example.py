@@ -61,6 +61,44 @@ class SwitchTests(SiteTestCase):
         self.assertEqual(books, Book.objects.count())
 
 
+class CostTests(SiteTestCase):
+    """What stands below each page, and the modes that it leads to."""
+
+    def footer(self, path: str) -> str:
+        content = self.client.get(path).content.decode()
+        (footer,) = re.findall(r"<footer>(.+?)</footer>", content, re.DOTALL)
+        return " ".join(re.sub(r"<[^>]+>", "", footer).split())
+
+    def test_every_mode_tells_what_the_others_cost(self) -> None:
+        number = self.queries("/tags/?cache=off")
+        self.assertEqual([number, self.queries("/tags/?cache=off")], [41, 41])
+        self.assertRegex(
+            self.footer("/tags/"), r"^41 queries, [\d.]+ ms, cached; without cache: 41 queries, "
+        )
+        self.assertRegex(
+            self.footer("/tags/"),
+            r"^0 queries, [\d.]+ ms, cached; without cache: 41 queries, [\d.]+ ms; "
+            r"cached as a block\.$",
+        )
+
+    def test_a_block_is_kept_until_a_table_changes(self) -> None:
+        self.client.get("/statistics/?cache=block")
+        self.assertEqual(self.queries("/statistics/?cache=block"), 0)
+        Book.objects.filter(pk=16).update(title="Another Title")
+        self.assertGreater(self.queries("/statistics/?cache=block"), 0)
+        old, new = (self.client.get(f"/statistics/?cache={mode}") for mode in ("off", "block"))
+        body = slice(0, old.content.index(b"<footer>"))
+        self.assertEqual(old.content[body], new.content[body])
+
+    def test_a_form_is_no_block(self) -> None:
+        for _ in range(2):
+            self.assertGreater(self.queries("/desk/?cache=block"), 0)
+
+    def test_the_admin_is_left_alone(self) -> None:
+        content = self.client.get("/admin/login/?cache=block").content.decode()
+        self.assertNotIn("without cache", content)
+
+
 class LogTests(SiteTestCase):
     def test_an_invalidation(self) -> None:
         borrowing = Borrowing.objects.filter(returned_on=None)[0]
@@ -138,7 +176,16 @@ class CommandTests(SimpleTestCase):
 
     def test_the_demo(self) -> None:
         output = self.run_command("demo", "--rows=500", "--rounds=1")
-        self.assertIn("Every cached page ran without a query", output)
+        self.assertIn("  None was stale.\n", output)
+        self.assertIn("\nAll pages: ", output)
+        self.assertNotIn("WARNING", output)
+
+    def test_the_demo_at_a_distance(self) -> None:
+        output = self.manage(
+            "demo", "--rows=500", "--rounds=1", "--latency=1", cache_url="locmem://"
+        )
+        self.assertIn("Milliseconds of each page, with 1 ms to the database and to the", output)
+        self.assertNotIn("WARNING", output)
         self.assertIn("library_book of default was invalidated", output)
 
     def test_what_the_processes_have_counted(self) -> None:
