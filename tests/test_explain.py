@@ -230,3 +230,13 @@ class CommandTests(CacheTestCase):
         ):
             with self.subTest(code), self.assertRaisesMessage(CommandError, message):
                 self.command(code)
+
+
+class ByKeyTests(CacheTestCase):
+    def test_a_read_by_key_is_explained_with_its_own_value(self) -> None:
+        """Though no queryset is built for it, once its like has been read before."""
+        one, other = (Author.objects.create(name=name) for name in "ab")
+        for _ in range(2):
+            Author.objects.get(pk=one.pk)
+        keys = {explain(lambda pk=pk: Author.objects.get(pk=pk)).key for pk in (one.pk, other.pk)}
+        self.assertEqual(len(keys), 2)

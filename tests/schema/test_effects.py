@@ -333,9 +333,7 @@ class VolatileTests(CacheTestCase):
         for cast in ("name::checked", "name::further", "ARRAY[name]::checked[]"):
             with self.subTest(cast):
                 self.assertNeverCached(
-                    lambda cast=cast: list(
-                        Author.objects.annotate(n=RawSQL(cast, [])).values("n")
-                    )
+                    lambda cast=cast: list(Author.objects.annotate(n=RawSQL(cast, [])).values("n"))
                 )
 
     @pytest.mark.skipif("connection.vendor != 'postgresql'")

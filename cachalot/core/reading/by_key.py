@@ -21,6 +21,7 @@ from cachalot.core.reading import known
 from cachalot.core.reading.model_facts import is_plain_model, own_columns_of
 from cachalot.core.reading.originals import is_original
 from cachalot.core.reading.shapes import WITHOUT_EFFECT, fingerprint
+from cachalot.core.switch import is_enabled
 from cachalot.settings import forget_on_change, memo
 
 # Types of values that lookups leave as they are, by what ``get_internal_type()`` says.
@@ -74,6 +75,7 @@ def get(queryset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         template = _templates[model, name] = _make_template(model, name)
     if (
         template is None
+        or not is_enabled()
         or type(value) is not template.type
         or any(_ASKED_OF_QUERYSET(queryset))
         or not _is_djangos(type(queryset))
