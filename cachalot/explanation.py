@@ -21,7 +21,7 @@ from cachalot.core.schema.catalogue import remembered_catalogue_of
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.tables import display_name, known_tables, table_named
 from cachalot.core.schema.timeouts import timeout_of
-from cachalot.core.switch import is_enabled
+from cachalot.core.switch import is_enabled, what_switched_off
 from cachalot.core.writing.plans import plan_of
 from cachalot.settings import cachalot_settings
 from cachalot.switches import cachalot_disabled
@@ -169,7 +169,7 @@ def _key_of(
 def _why_not_here(connection: BaseDatabaseWrapper, timeout: float | None) -> str | None:
     """Return what the settings or the block around have against caching this connection."""
     if not is_enabled():
-        return "caching is switched off"
+        return what_switched_off()
     if (reason := why_not_used(connection)) is not None:
         return reason
     alias, guard = cachalot_settings.CACHALOT_CACHE, guard_of()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import inspect
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -39,6 +39,8 @@ class CachalotPanel(Panel):
     """
 
     title = "Cachalot"
+    #: Of toolbars from version 8 on.
+    nav_icon = "cachalot/nav.svg"  # type: ignore[assignment, unused-ignore]
     template = "cachalot/panel.html"
     is_async = True
 
@@ -64,32 +66,30 @@ class CachalotPanel(Panel):
 
     @property
     def nav_subtitle(self) -> str:
-        """Count the tables shown, and what became of the queries."""
-        stats = self.get_stats()  # type: ignore[no-untyped-call]
-        parts = [_number(len(stats.get("invalidations", ())), "table", "tables") + " known"]
-        if databases := stats.get("databases"):
-            hits, misses, not_cached = (
-                sum(figures[name] for figures in databases)
-                for name in ("hits", "misses", "not_cached")
-            )
-            parts += [_number(hits, "hit", "hits"), _number(misses, "miss", "misses")]
-            parts += [f"{not_cached} not cached"]
-        return ", ".join(parts)
+        """Count what became of the reads."""
+        hits, misses, not_cached, _ = _totals(self.get_stats().get("databases", ()))  # type: ignore[no-untyped-call]
+        if not hits + misses + not_cached:
+            return "no reads"
+        parts = [_number(hits, "hit", "hits"), _number(misses, "miss", "misses")]
+        if not_cached:
+            parts.append(f"{not_cached} not cached")
+        return " · ".join(parts)
 
     @property
     def scripts(self) -> list[str]:
-        """Have the last invalidations sorted by a click on a column's head."""
+        """Have tables sorted by a click on a column's head, and statements filtered by a click."""
         return [static("cachalot/panel.js")]
 
     @property
     def content(self) -> str:
         """Render the panel. Statements are laid out only here: most panels are never opened."""
         stats = self.get_stats()  # type: ignore[no-untyped-call]
-        queries = [
-            {**query, "markup": _markup(query["sql"]), "reasons": _reasons(query["reads"])}
-            for query in stats.get("queries", ())
+        statements = [
+            {**statement, "markup": _markup(statement["sql"])}
+            for statement in stats.get("statements", ())
         ]
-        return render_to_string(self.template, {**stats, "queries": queries})
+        context = {**stats, "statements": statements, "kinds": _kinds(stats.get("databases", ()))}
+        return render_to_string(self.template, context)
 
     def generate_stats(self, request: HttpRequest, response: HttpResponse) -> None:
         """Record what the cache knows once the response is there, as plain JSON values."""
@@ -116,9 +116,36 @@ def _markup(sql: str) -> str:
     return mark_safe(markup)
 
 
-def _reasons(reads: list[dict[str, Any]]) -> list[str]:
-    """Return each reason why a read was no hit once, in the order of the reads."""
-    return list(dict.fromkeys(read["reason"] for read in reads if read["reason"]))
+def _totals(databases: Iterable[dict[str, Any]]) -> tuple[int, int, int, int]:
+    """Return the hits, misses, reads not cached, and those of them that were meant not to be."""
+    hits, misses, not_cached, intended = (
+        sum(figures[name] for figures in databases)
+        for name in ("hits", "misses", "not_cached", "intended")
+    )
+    return hits, misses, not_cached, intended
+
+
+def _kinds(databases: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what there is to filter by, each with its part of a bar, in percent of all reads."""
+    hits, misses, not_cached, intended = _totals(databases)
+    number = hits + misses + not_cached
+    kinds = []
+    start = 0.0
+    for kind, name, count, css in (
+        ("hit", "hits", hits, "hit"),
+        ("miss", "misses", misses, "miss"),
+        (
+            "not cached",
+            "not cached",
+            not_cached,
+            "intended" if intended == not_cached else "refused",
+        ),
+    ):
+        width = 100 * count / number if number else 0.0
+        row = {"kind": kind, "name": name, "number": count, "css": css, "x": start, "width": width}
+        kinds.append(row)
+        start += width
+    return kinds
 
 
 def _number(number: int, singular: str, plural: str) -> str:

@@ -27,6 +27,14 @@ _INSTALLED = tuple({os.path.join(path, "") for path in sysconfig.get_paths().val
 
 _MAX_PARAMS = 1000
 
+# Of the reasons why a read was not cached, those that settings or the code around it have given.
+_ON_PURPOSE = (
+    "switched off by",
+    "CACHALOT_CACHE_ITERATORS is off",
+    "CACHALOT_DATABASES leaves out",
+    "_TABLES or _APPS",
+)
+
 
 class Recording:
     """A context manager: what happens in its block, in this context alone, is kept."""
@@ -50,7 +58,7 @@ class Recording:
             self.events.append((event, place_of(sys._getframe(1))))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return, as plain JSON values, figures by database, queries and invalidations."""
+        """Return, as plain JSON values, figures by database, statements and invalidations."""
         reads = [(event, place) for event, place in self.events if isinstance(event, Read)]
         by_database: dict[str, list[Read]] = {}
         for read, _ in reads:
@@ -60,7 +68,7 @@ class Recording:
                 {"db_alias": db_alias, **_figures(of_database)}
                 for db_alias, of_database in by_database.items()
             ],
-            "queries": _queries(reads),
+            "statements": _statements(reads),
             "caused": [
                 {"db_alias": event.db_alias, "tables": list(event.tables), "place": place}
                 for event, place in self.events
@@ -69,47 +77,76 @@ class Recording:
         }
 
 
+def _kind(read: Read) -> str:
+    """Return the one of three kinds that a reader filters by."""
+    if read.outcome.is_hit:
+        return "hit"
+    return "miss" if read.outcome is Outcome.MISS else "not cached"
+
+
+def _is_intended(read: Read) -> bool:
+    """Whether the project has it so that this read is not cached."""
+    return any(words in (read.reason or "") for words in _ON_PURPOSE)
+
+
 def _figures(reads: Iterable[Read]) -> dict[str, Any]:
-    """Return numbers of reads, and in milliseconds what they took and what the hits saved."""
-    figures = {"hits": 0, "misses": 0, "not_cached": 0, "spent_ms": 0.0, "saved_ms": 0.0}
+    """Return numbers of reads, and in milliseconds what they took.
+
+    ``query_ms`` is what their queries took, those of hits when their results were computed.
+    """
+    figures = {"hits": 0, "misses": 0, "not_cached": 0, "intended": 0, "ms": 0.0, "query_ms": 0.0}
     for read in reads:
-        figures["spent_ms"] += 1000 * read.seconds
-        if read.outcome.is_hit:
-            figures["hits"] += 1
-            figures["saved_ms"] += 1000 * ((read.query_seconds or 0.0) - read.seconds)
-        else:
-            figures["misses" if read.outcome is Outcome.MISS else "not_cached"] += 1
+        figures["ms"] += 1000 * read.seconds
+        figures["query_ms"] += 1000 * (read.query_seconds or 0.0)
+        kind = _kind(read)
+        figures["hits"] += kind == "hit"
+        figures["misses"] += kind == "miss"
+        figures["not_cached"] += kind == "not cached"
+        figures["intended"] += _is_intended(read)
     return figures
 
 
-def _queries(reads: Iterable[tuple[Read, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return each query once, with all of its reads."""
-    groups: dict[tuple[str, str, str], list[tuple[Read, dict[str, Any]]]] = {}
+def _statements(reads: Iterable[tuple[Read, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return each statement once, with its reads by their parameters."""
+    groups: dict[tuple[str, str], list[tuple[Read, dict[str, Any]]]] = {}
     for read, place in reads:
-        key = read.db_alias, read.sql, _shown(read.params)
-        groups.setdefault(key, []).append((read, place))
+        groups.setdefault((read.db_alias, read.sql), []).append((read, place))
     return [
         {
             "db_alias": db_alias,
             "sql": sql,
-            "params": params,
             "tables": list(group[0][0].tables),
-            "results": _tally(read.outcome.value for read, _ in group),
+            "kinds": sorted({_kind(read) for read, _ in group}),
+            "results": _tally(_result(read) for read, _ in group),
+            "reasons": list(dict.fromkeys(read.reason for read, _ in group if read.reason)),
             **_figures(read for read, _ in group),
-            "reads": [
-                {
-                    "result": read.outcome.value,
-                    "reason": read.reason or "",
-                    "spent_ms": 1000 * read.seconds,
-                    "size": read.size,
-                    "age": read.age,
-                    "place": place,
-                }
-                for read, place in group
-            ],
+            "calls": _calls(group),
         }
-        for (db_alias, sql, params), group in groups.items()
+        for (db_alias, sql), group in groups.items()
     ]
+
+
+def _result(read: Read) -> str:
+    """Return what became of a read, in the words of the manual."""
+    return read.outcome.value if read.outcome.is_hit else _kind(read)
+
+
+def _calls(reads: Iterable[tuple[Read, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the parameters of one statement, each with its reads."""
+    by_params: dict[str, list[dict[str, Any]]] = {}
+    for read, place in reads:
+        by_params.setdefault(_shown(read.params), []).append(
+            {
+                "result": _result(read),
+                "reason": read.reason or "",
+                "ms": 1000 * read.seconds,
+                "query_ms": None if read.query_seconds is None else 1000 * read.query_seconds,
+                "size": read.size,
+                "age": read.age,
+                "place": place,
+            }
+        )
+    return [{"params": params, "reads": found} for params, found in by_params.items()]
 
 
 def _shown(params: Any) -> str:

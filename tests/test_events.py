@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import connection, transaction
+from django.db.backends.signals import connection_created
 from django.db.models.functions import Now
 from django.test import override_settings
 
@@ -49,6 +50,15 @@ def cache_of(name: str) -> dict[str, Any]:
         "default": {"BACKEND": f"tests.test_events.{name}", "LOCATION": name},
         "second": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     }
+
+
+class Clock:
+    """Stands still, but for what is added to it."""
+
+    seconds = 1.0
+
+    def __call__(self) -> float:
+        return self.seconds
 
 
 @contextmanager
@@ -160,12 +170,33 @@ class RefusalTests(EventTestCase):
         self.assertTold(Outcome.NOT_CACHED, reason)
 
     def test_caching_is_switched_off(self) -> None:
-        reason = "caching is switched off"
+        reason = "caching is switched off by "
         with cachalot_disabled():
-            event = self.assertTold(Outcome.BYPASSED, reason)
+            event = self.assertTold(Outcome.BYPASSED, f"{reason}cachalot_disabled()")
         self.assertEqual(event.tables, ("library_book",))
         with override_settings(CACHALOT_ENABLED=False):
-            self.assertTold(Outcome.BYPASSED, reason)
+            self.assertTold(Outcome.BYPASSED, f"{reason}CACHALOT_ENABLED")
+
+    def test_opening_the_connection_is_no_part_of_the_query(self) -> None:
+        connection.close()
+        connects: list[float] = []
+
+        def connect_slowly(sender: object, **kwargs: object) -> None:
+            clock.seconds += 10
+            connects.append(clock.seconds)
+
+        clock = Clock()
+        connection_created.connect(connect_slowly)
+        try:
+            with (
+                mock.patch("cachalot.core.reading.reads.perf_counter", clock),
+                mock.patch("cachalot.core.patches.perf_counter", clock),
+            ):
+                event = self.read()
+        finally:
+            connection_created.disconnect(connect_slowly)
+        self.assertEqual(len(connects), 1)
+        self.assertEqual((event.seconds, event.query_seconds), (0.0, 0.0))
 
     @override_settings(CACHALOT_DATABASES=["other"])
     def test_the_database_is_left_out(self) -> None:

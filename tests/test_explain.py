@@ -89,7 +89,7 @@ class ExplainTests(CacheTestCase):
                 Book.objects.all(),
             )
         with cachalot_disabled():
-            self.assertRefused("caching is switched off", Book.objects.all())
+            self.assertRefused("caching is switched off by cachalot_disabled()", Book.objects.all())
         engine = connections["default"].settings_dict["ENGINE"]
         with override_settings(CACHALOT_DATABASES=["other"]):
             self.assertRefused(

@@ -21,7 +21,7 @@ from django.test import Client, modify_settings, override_settings
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from cachalot.api import invalidate
+from cachalot.api import cachalot_disabled, invalidate
 from cachalot.core import events
 from cachalot.core.events import Read
 from cachalot.core.outcomes import Outcome
@@ -95,7 +95,7 @@ class LookTestCase(ToolbarTestCase):
 class PageTests(LookTestCase):
     def test_nothing_is_known_at_first(self) -> None:
         toolbar, panel = self.look("/empty/")
-        self.assertIn("Cachalot 0 tables known", toolbar)
+        self.assertIn("Cachalot no reads", toolbar)
         self.assertEqual(panel, "The cache default knows of no table yet.")
 
     def test_looking_adds_nothing(self) -> None:
@@ -106,7 +106,7 @@ class PageTests(LookTestCase):
     def test_a_write_shows(self) -> None:
         Book.objects.create(title="Moby Dick")
         toolbar, panel = self.look("/empty/")
-        self.assertIn("Cachalot 1 table known", toolbar)
+        self.assertIn("Cachalot no reads", toolbar)
         self.assertRegex(panel, r"\d\.\d s ago default, mirror library.Book library_book$")
 
     def test_a_table_counts_from_its_first_read(self) -> None:
@@ -133,7 +133,7 @@ class PageTests(LookTestCase):
         with override_settings(CACHES={**settings.CACHES, "broken": broken}):
             with override_settings(CACHALOT_CACHE="broken"):
                 toolbar, panel = self.look("/empty/")
-        self.assertIn("Cachalot 0 tables known", toolbar)
+        self.assertIn("Cachalot no reads", toolbar)
         self.assertEqual(
             panel, "The cache broken does not answer: ConnectionError: no <route> to host"
         )
@@ -145,9 +145,8 @@ class PageTests(LookTestCase):
         self.assertEqual(panel, "The cache second knows of no table yet.")
 
     async def test_it_works_under_asgi(self) -> None:
-        invalidate(Book, db_alias="default")
         response = await self.async_client.get("/empty/")
-        self.assertIn("Cachalot 1 table known", text_of(response.content.decode()))
+        self.assertIn("Cachalot no reads", text_of(response.content.decode()))
 
 
 class RequestTests(LookTestCase):
@@ -155,36 +154,73 @@ class RequestTests(LookTestCase):
 
     def test_figures_by_database(self) -> None:
         toolbar, panel = self.look("/busy/")
-        self.assertIn(" known, 2 hits, 2 misses, 1 not cached", toolbar)
-        figures = r"(\d+) (\d+) (\d+) ([\d.]+) ms (-?[\d.]+) ms"
-        found = re.search(rf"Time saved default {figures} other {figures} Queries", panel)
+        self.assertIn("Cachalot 2 hits · 2 misses · 1 not cached ", toolbar)
+        figures = r"(\d+) (\d+) (\d+) ([\d.]+) ms ([\d.]+) ms"
+        found = re.search(rf"Queries took default {figures} other {figures} For a hit", panel)
         assert found is not None, panel
         self.assertEqual(found.group(1, 2, 3), ("2", "1", "1"))
-        self.assertEqual(found.group(6, 7, 8, 10), ("0", "1", "0", "0.00"))
+        self.assertEqual(found.group(6, 7, 8), ("0", "1", "0"))
         self.assertGreater(float(found[4]), 0)
+        self.assertIn(" Statements 2 hits 2 misses 1 not cached ", panel)
 
     def test_times_are_those_of_the_reads(self) -> None:
         recording = Recording()
         read = Read("default", Outcome.HIT, None, "SELECT", (), ("a",), 0.001, 0.011, 10, 1.0)
         recording.events += [(read, {}), (read._replace(outcome=Outcome.MISS, seconds=0.02), {})]
         (figures,) = recording.as_dict()["databases"]
-        self.assertAlmostEqual(figures["spent_ms"], 21)
-        self.assertAlmostEqual(figures["saved_ms"], 10)
+        self.assertAlmostEqual(figures["ms"], 21)
+        self.assertAlmostEqual(figures["query_ms"], 22)
 
     def test_each_query_is_shown_once_with_all_its_reads(self) -> None:
         _, panel = self.look("/busy/")
         found = re.search(
-            r"FROM library_book WHERE .*? Duplicated 3 times\. default library_book "
-            r"miss, hit, local hit [\d.]+ ms -?[\d.]+ ms Parameters: '<Moby>' (.*?) - ",
+            r"FROM library_book WHERE .*? '<Moby>' default library_book "
+            r"miss, hit, local hit [\d.]+ ms [\d.]+ ms Parameters: '<Moby>' (.*?) - ",
             panel.replace('"', "").replace("`", "") + " - ",
         )
         assert found is not None, panel
+        took = r": took [\d.]+ ms, query took [\d.]+ ms, \d+ bytes"
         self.assertRegex(
             found[1],
-            r"^Miss : [\d.]+ ms, \d+ bytes .*"
-            r"Hit : [\d.]+ ms, \d+ bytes, stored [\d.]+ s before .*"
-            r"Local hit : [\d.]+ ms, \d+ bytes, stored [\d.]+ s before ",
+            rf"^Miss {took} .*Hit {took}, stored [\d.]+ s before .*"
+            rf"Local hit {took}, stored [\d.]+ s before ",
         )
+
+    def test_what_differs_by_its_parameters_is_one_statement(self) -> None:
+        recording = Recording()
+        with recording:
+            for title in ("a", "b", "a"):
+                list(Book.objects.filter(title=title))
+        (statement,) = recording.as_dict()["statements"]
+        self.assertEqual([call["params"] for call in statement["calls"]], ["'a'", "'b'"])
+        self.assertEqual([len(call["reads"]) for call in statement["calls"]], [2, 1])
+        self.assertEqual((statement["hits"], statement["misses"]), (1, 2))
+        self.assertEqual(statement["kinds"], ["hit", "miss"])
+
+    def test_what_is_meant_not_to_be_cached(self) -> None:
+        def intended(**settings: Any) -> tuple[int, int]:
+            recording = Recording()
+            with recording, override_settings(**settings):
+                list(Book.objects.order_by("pk").iterator())
+            (statement,) = recording.as_dict()["statements"]
+            return statement["not_cached"], statement["intended"]
+
+        for settings_off in (
+            {"CACHALOT_ENABLED": False},
+            {"CACHALOT_CACHE_ITERATORS": False},
+            {"CACHALOT_DATABASES": ["other"]},
+            {"CACHALOT_UNCACHABLE_TABLES": ["library_book"]},
+            {"CACHALOT_ONLY_CACHABLE_TABLES": ["library_tag"]},
+        ):
+            with self.subTest(settings_off):
+                self.assertEqual(intended(**settings_off), (1, 1))
+        with cachalot_disabled():
+            self.assertEqual(intended(), (1, 1))
+        recording = Recording()
+        with recording:
+            list(Book.objects.order_by("?"))
+        (statement,) = recording.as_dict()["statements"]
+        self.assertEqual((statement["not_cached"], statement["intended"]), (1, 0))
 
     def test_why_not_in_plain_words(self) -> None:
         _, panel = self.look("/busy/")
@@ -238,7 +274,7 @@ class RequestTests(LookTestCase):
         with recording:
             panel_urls.busy(HttpRequest())
         recorded = recording.as_dict()
-        self.assertEqual(len(recorded["queries"]), 3)
+        self.assertEqual(len(recorded["statements"]), 3)
         self.assertEqual(json.loads(json.dumps(recorded)), recorded)
 
     def test_other_threads_are_not_this_request(self) -> None:
@@ -247,8 +283,8 @@ class RequestTests(LookTestCase):
             in_thread(lambda: list(Book.objects.all()))
             list(Author.objects.all())
         list(Author.objects.all())
-        (query,) = recording.as_dict()["queries"]
-        self.assertEqual(query["tables"], ["library_author"])
+        (statement,) = recording.as_dict()["statements"]
+        self.assertEqual(statement["tables"], ["library_author"])
         self.assertEqual(events.listeners, ())
 
     def test_nobody_listens_after_a_request_that_failed(self) -> None:
@@ -259,9 +295,9 @@ class RequestTests(LookTestCase):
 
     async def test_an_async_request(self) -> None:
         await sync_to_async(Book.objects.create)(title="Moby Dick")
-        for result in ("0 hits, 1 miss", "1 hit, 0 misses"):
+        for result in ("0 hits · 1 miss", "1 hit · 0 misses"):
             response = await self.async_client.get("/async/")
-            self.assertIn(f"known, {result}", text_of(response.content.decode()))
+            self.assertIn(f"Cachalot {result} ", text_of(response.content.decode()))
         self.assertEqual(events.listeners, ())
 
 
@@ -324,7 +360,7 @@ class CheckboxTests(LookTestCase):
         finally:
             events.stop_listening(told.append)
         self.assertEqual([read.outcome for read in told], [Outcome.BYPASSED, Outcome.HIT])
-        self.assertEqual(told[0].reason, "caching is switched off")
+        self.assertEqual(told[0].reason, "caching is switched off by cachalot_disabled()")
 
 
 class InvalidationTests(ToolbarTestCase):

@@ -12,8 +12,8 @@ from tests.library.models import Book
 from tests.support import CacheTestCase
 
 REFUSED = (
-    'cachalot_refusals_total{database="default",reason="caching is switched off",'
-    'table="library_book"} 1.0'
+    'cachalot_refusals_total{database="default",'
+    'reason="caching is switched off by cachalot_disabled()",table="library_book"} 1.0'
 )
 
 prometheus_client = pytest.importorskip("prometheus_client")

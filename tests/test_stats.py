@@ -168,7 +168,9 @@ class GetStatsTests(StatsTestCase):
             self.use()
             stats = get_stats()
             size = local_tier.size
-        self.assertEqual(counts_of(stats), (3, 2, 1, {"caching is switched off": 1}, 2))
+        self.assertEqual(
+            counts_of(stats), (3, 2, 1, {"caching is switched off by cachalot_disabled()": 1}, 2)
+        )
         self.assertEqual(stats["hit_rate"], 0.75)
         self.assertEqual(sorted(stats["tables"]["default"]), ["library_author", "library_book"])
         self.assertEqual(stats["process"].rpartition(":")[2], str(os.getpid()))
@@ -266,7 +268,7 @@ class CommandTests(StatsTestCase):
             ],
         )
         self.assertEqual(lines[8], "times  not cached, because")
-        self.assertEqual(lines[9:], ["1      caching is switched off"])
+        self.assertEqual(lines[9:], ["1      caching is switched off by cachalot_disabled()"])
 
     def test_numbers_of_several_processes_are_added_up(self) -> None:
         with self.shared(), self.counting():

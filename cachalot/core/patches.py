@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
+from time import perf_counter
 from typing import Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -208,7 +209,9 @@ def _connected(original: Callable[..., Any]) -> Callable[..., Any]:
         _install_for_driver(self)
         state = state_of(self)
         state.reset()
+        began = perf_counter()
         result = original(self)
+        state.connecting_seconds += perf_counter() - began
         state.take_over_session()
         ask_server(self)
         if is_tracked(self):

@@ -45,6 +45,15 @@ def is_enabled() -> bool:
     return bool(cachalot_settings.CACHALOT_ENABLED) if override is None else override.is_enabled
 
 
+def what_switched_off() -> str:
+    """Return, where ``is_enabled()`` is False, who has it so."""
+    if not cachalot_settings.is_in_action:
+        return "caching is switched off by cachalot_settings.unload()"
+    if _innermost.get() is not None:
+        return "caching is switched off by cachalot_disabled()"
+    return "caching is switched off by CACHALOT_ENABLED"
+
+
 @contextmanager
 def evaluating_once() -> Iterator[None]:
     """Let querysets keep their rows in the body, whatever is in force around it."""

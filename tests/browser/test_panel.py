@@ -85,6 +85,12 @@ class PanelTestCase(BrowserTestCase):
         """Return the row of each query."""
         return self.find_all("tr[id^=cachalotMain_]", panel)
 
+    def count_calls(self, panel: WebElement) -> int:
+        """Count the queries that differ in statement or parameters."""
+        texts = map(self.text, self.queries(panel))
+        alike = (re.search(r"(\d+) alike, with other parameters", text) for text in texts)
+        return sum(int(found[1]) if found else 1 for found in alike)
+
     def expand(self, panel: WebElement, text: str) -> str:
         """Open the first query whose row holds ``text``, and return the text of its details."""
         row = next(row for row in self.queries(panel) if text in self.text(row))
@@ -121,7 +127,7 @@ class FigureTests(PanelTestCase):
                     self.assertEqual(row["Hits"], str(hits))
                     self.assertEqual(row["Misses"], str(misses))
                     self.assertEqual(row["Not cached"], "0")
-                    self.assertEqual(len(self.queries(panel)), different)
+                    self.assertEqual(self.count_calls(panel), different)
 
     def test_an_asynchronous_view(self) -> None:
         for figures in (
@@ -135,7 +141,7 @@ class FigureTests(PanelTestCase):
         for result in ("miss", "hit"):
             self.visit("/failing/")
             self.assertIn("RuntimeError", self.browser.title)
-            (row,) = self.rows(self.open_panel(), "Queries")
+            (row,) = self.rows(self.open_panel(), "Statements")
             self.assertEqual(row["Tables"], "library_author")
             self.assertEqual(row["Result"], result)
             messages = self.console()
@@ -145,11 +151,11 @@ class FigureTests(PanelTestCase):
         self.visit("/many/")
         self.assertEqual(self.figures(), {"hit": 200, "miss": 100, "not cached": 0})
         panel = self.open_panel()
-        rows = self.rows(panel, "Queries")
-        self.assertEqual(len(rows), 100)
-        self.assertEqual({row["Result"] for row in rows}, {"miss, hit, local hit"})
-        for row in rows:
-            self.assertTrue(row["Query"].endswith("Duplicated 3 times."), row)
+        (row,) = self.rows(panel, "Statements")
+        self.assertEqual(row["Result"], "100 × miss, 100 × hit, 100 × local hit")
+        self.assertTrue(row["Statement"].endswith("100 alike, with other parameters."), row)
+        details = self.expand(panel, "alike")
+        self.assertEqual(details.count("Parameters: "), 100)
 
 
 class QueryTests(PanelTestCase):
@@ -164,7 +170,8 @@ class QueryTests(PanelTestCase):
             self.visit(BOOK)
             details = self.expand(self.open_panel(), "AVG(")
             found = re.fullmatch(
-                rf"Parameters: 16 {result}: [\d.]+ ms, \d+ bytes(, stored [\d.]+ s before)? (.*)",
+                rf"Parameters: 16 {result}: took [\d.]+ ms, query took [\d.]+ ms, \d+ bytes"
+                r"(, stored [\d.]+ s before)? (.*)",
                 details,
             )
             assert found is not None, details
@@ -177,7 +184,7 @@ class QueryTests(PanelTestCase):
 
     def test_tables(self) -> None:
         self.visit("/tags/")
-        tables = {row["Tables"] for row in self.rows(self.open_panel(), "Queries")}
+        tables = {row["Tables"] for row in self.rows(self.open_panel(), "Statements")}
         self.assertIn(
             "library_book, library_book_tags, library_borrowing, library_review, library_tag",
             tables,
@@ -205,9 +212,12 @@ class QueryTests(PanelTestCase):
         for _ in range(2):
             self.visit("/desk/")
             self.assertEqual(self.figures(), {"hit": 0, "miss": 0, "not cached": 2})
-            for row in self.rows(self.open_panel(), "Queries"):
-                self.assertEqual(row["Result"], "bypassed")
-                self.assertTrue(row["Query"].endswith(" Because caching is switched off."), row)
+            for row in self.rows(self.open_panel(), "Statements"):
+                self.assertEqual(row["Result"], "not cached")
+                reason = " Because caching is switched off by cachalot_disabled()."
+                self.assertTrue(row["Statement"].endswith(reason), row)
+            # It is meant to be so, and no alarm.
+            self.assertEqual(self.find_all(".cachalot-refused"), [])
 
     @pytest.mark.filterwarnings("ignore:The RedirectsPanel is deprecated")
     def test_a_redirect_that_is_shown(self) -> None:
@@ -216,10 +226,10 @@ class QueryTests(PanelTestCase):
         self.visit("/surprise/")
         self.assertIn("302 Found", self.browser.page_source)
         self.assertEqual(self.figures(), {"hit": 0, "miss": 0, "not cached": 1})
-        (row,) = self.rows(self.open_panel(), "Queries")
+        (row,) = self.rows(self.open_panel(), "Statements")
         self.assertEqual(row["Result"], "not cached")
         self.assertTrue(
-            row["Query"].endswith(
+            row["Statement"].endswith(
                 " Because the query uses chance, and CACHALOT_CACHE_RANDOM is off."
             ),
             row,
@@ -233,6 +243,57 @@ class QueryTests(PanelTestCase):
         self.assertIn("<script>attacked = 1</script><img src=x onerror=", details)
         self.assertEqual(self.find_all("img, script", panel), [])
         self.assertEqual(self.browser.execute_script("return typeof attacked"), "undefined")
+
+
+class FilterTests(PanelTestCase):
+    """Of a page with a miss, hits, and one that is not cached."""
+
+    def open(self) -> WebElement:
+        with override_settings(CACHALOT_UNCACHABLE_TABLES=["library_review"]):
+            self.visit(BOOK)
+            invalidate("library.Borrowing")
+            self.visit(BOOK)
+        return self.open_panel()
+
+    def results(self, panel: WebElement) -> set[str]:
+        texts = " ".join(row["Result"] for row in self.rows(panel, "Statements"))
+        return set(re.findall(r"not cached|hit|miss", texts))
+
+    def test_chips_show_what_is_pressed(self) -> None:
+        panel = self.open()
+        number = len(self.rows(panel, "Statements"))
+        self.assertEqual(self.results(panel), {"hit", "miss", "not cached"})
+        miss = self.find(".cachalot-chip[data-kind=miss]", panel)
+        miss.click()
+        self.assertEqual(self.results(panel), {"miss"})
+        self.assertLess(len(self.rows(panel, "Statements")), number)
+        refused = self.find(".cachalot-chip[data-kind='not cached']", panel)
+        refused.click()
+        self.assertEqual(self.results(panel), {"miss", "not cached"})
+        for chip in (miss, refused):
+            chip.click()
+        self.assertEqual(len(self.rows(panel, "Statements")), number)
+
+    def test_statements_are_sorted_with_their_details(self) -> None:
+        panel = self.open()
+        button = next(
+            button
+            for button in self.find_all(".cachalot-queries .cachalot-sort", panel)
+            if self.text(button) == "Took"
+        )
+        for sign in (-1, 1):
+            button.click()
+            took = [float(row["Took"].split()[0]) for row in self.rows(panel, "Statements")]
+            self.assertEqual(took, sorted(took, key=lambda number: sign * number))
+        self.assertIn("Parameters: ", self.expand(panel, "COUNT("))
+
+    def test_the_bar_has_the_parts_of_the_figures(self) -> None:
+        panel = self.open()
+        figures = self.figures()
+        widths = [float(part.get_attribute("width")) for part in self.find_all("rect", panel)]
+        number = sum(figures.values())
+        for width, kind in zip(widths, ("hit", "miss", "not cached"), strict=True):
+            self.assertAlmostEqual(width, 100 * figures[kind] / number, places=2)
 
 
 class InvalidationTests(PanelTestCase):
@@ -250,7 +311,7 @@ class InvalidationTests(PanelTestCase):
         self.wait(lambda: f"/desk/{borrowing.pk}/" not in self.browser.page_source)
         self.assertIsNotNone(Borrowing.objects.get(pk=borrowing.pk).returned_on)
 
-        self.switch_to(f"POST /desk/{borrowing.pk}/", " 0 hits, 1 miss, 0 not cached")
+        self.switch_to(f"POST /desk/{borrowing.pk}/", "0 hits · 1 miss")
         panel = self.open_panel()
         (row,) = self.rows(panel, "Invalidations by this request")
         self.assertEqual((row["Database"], row["Tables"]), ("default", "library_borrowing"))
@@ -278,8 +339,8 @@ class InvalidationTests(PanelTestCase):
         invalidate()
         self.visit("/tags/")
         self.visit("/many/")
-        self.switch_to("GET /tags/", f" 0 hits, {different} misses, 0 not cached")
-        self.assertEqual(len(self.queries(self.open_panel())), different)
+        self.switch_to("GET /tags/", f"0 hits · {different} misses")
+        self.assertEqual(self.count_calls(self.open_panel()), different)
 
     def test_the_latest_comes_first_and_columns_sort(self) -> None:
         self.check_order()

@@ -41,6 +41,8 @@ class State:
         self._connection = connection
         #: Grows with whatever may change what this connection sees.
         self.changes = 0
+        #: What opening it has taken so far.
+        self.connecting_seconds = 0.0
         self.running = Running()
         self.session = Session()
         #: What ``ready_of()`` made last.

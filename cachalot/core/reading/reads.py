@@ -17,7 +17,7 @@ from cachalot.core.cache.entries import Hit
 from cachalot.core.connection.guards import refuse_what_is_forbidden
 from cachalot.core.connection.ready import ready_of
 from cachalot.core.connection.running import executing
-from cachalot.core.connection.state import state_of, why_not_used
+from cachalot.core.connection.state import State, state_of, why_not_used
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import Outcome, Refused, UncachableQuery, Unstorable
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
@@ -25,7 +25,7 @@ from cachalot.core.reading.keys import key_with, with_namespace
 from cachalot.core.reading.lookup import Target, look_up
 from cachalot.core.reading.results import store, stream
 from cachalot.core.schema.tables import display_name
-from cachalot.core.switch import is_enabled
+from cachalot.core.switch import is_enabled, what_switched_off
 from cachalot.settings import cachalot_settings, has_own_query_keys
 
 logger = logging.getLogger("cachalot")
@@ -59,7 +59,7 @@ def read(
         and (connection.needs_rollback or not is_enabled() or why_not_used(connection) is not None)
     ):
         return _Reading(compiler, execute, result_type, chunked_fetch, chunk_size).switched_off()
-    began = perf_counter() if events.listeners else 0.0
+    began = _clock(state) if events.listeners else 0.0
     try:
         query = compile_query(compiler, ready)
     except EmptyResultSet:
@@ -84,6 +84,11 @@ def read(
         return reading.missed(target)
     reading.tell_hit(hit)
     return _as_asked(hit.rows, result_type, chunked_fetch)
+
+
+def _clock(state: State) -> float:
+    """Return seconds of a clock that stands still while the connection is opened."""
+    return perf_counter() - state.connecting_seconds
 
 
 def _as_asked(rows: Any, result_type: str, chunked_fetch: bool) -> Any:
@@ -147,13 +152,13 @@ class _Reading:
             raise stop(self._compiler, self._arguments[0])
         if not events.listeners:
             return self._run()
-        self._began = perf_counter()
         connection = self._compiler.connection
+        self._began = _clock(state_of(connection))
         reason = why_not_used(connection) or "an iterator, and CACHALOT_CACHE_ITERATORS is off"
         if connection.needs_rollback:
             reason = "the transaction is broken and must be rolled back"
         elif not is_enabled():
-            reason = "caching is switched off"
+            reason = what_switched_off()
         try:
             self._query = compile_query(self._compiler)
         except Exception as error:
@@ -168,17 +173,14 @@ class _Reading:
         """Ask the database and store nothing."""
         assert self._query is not None
         logger.debug("Not cached, because %s: %s", reason, self._query.sql)
-        began = perf_counter()
-        result = self._run()
+        result, seconds = self._timed()
         if events.listeners:
-            self._tell(outcome, reason, perf_counter() - began)
+            self._tell(outcome, reason, seconds)
         return result
 
     def missed(self, target: Target) -> Any:
         """Ask the database and store the result."""
-        began = perf_counter()
-        result = self._run()
-        seconds = perf_counter() - began
+        result, seconds = self._timed()
 
         def keep(rows: Any, seconds: float) -> None:
             assert self._query is not None
@@ -204,6 +206,13 @@ class _Reading:
         else:
             return stream(result, lambda rows, fetching: keep(rows, seconds + fetching), give_up)
         return result
+
+    def _timed(self) -> tuple[Any, float]:
+        """Return the result of the query, and the seconds that it took without connecting."""
+        state = state_of(self._compiler.connection)
+        began = _clock(state)
+        result = self._run()
+        return result, _clock(state) - began
 
     def _run(self) -> Any:
         compiler, query = self._compiler, self._query
@@ -244,17 +253,17 @@ class _Reading:
         size: int | None = None,
         age: float | None = None,
     ) -> None:
-        query = self._query
+        query, connection = self._query, self._compiler.connection
         assert query is not None
         events.tell(
             events.Read(
-                self._compiler.connection.alias,
+                connection.alias,
                 outcome,
                 reason,
                 query.sql,
                 query.params,
                 tuple(sorted(map(display_name, query.tables))),
-                perf_counter() - self._began if self._began else query_seconds,
+                _clock(state_of(connection)) - self._began if self._began else query_seconds,
                 query_seconds,
                 size,
                 age,
