@@ -198,7 +198,7 @@ class CommandTests(CacheTestCase):
 
     def test_functions_and_clocks_are_in_scope(self) -> None:
         for code in ("Book.objects.filter(title=Lower('title'), published__lt=Now())",):
-            self.assertIn("Cachable:       no, because the query uses", self.command(code))
+            self.assertIn("Cachable:       no, because the query ", self.command(code))
         for code in ("timezone.localdate().year", "datetime.date(1851, 10, 18).year"):
             self.assertIn("Cachable:       yes", self.command(f"Book.objects.filter(pages={code})"))
 
