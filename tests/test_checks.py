@@ -183,6 +183,17 @@ class CheckTestCase(SimpleTestCase):
         self.assertIn(text, f"{message.msg} {message.hint}")
 
 
+class VersionCheckTests(CheckTestCase):
+    def test_a_version_that_was_not_tested_is_a_warning(self) -> None:
+        self.assertReports(None)
+        for version in ((7, 0, 0, "final", 0), (5, 1, 4, "final", 0)):
+            installed = f"{version[0]}.{version[1]}"
+            with self.subTest(installed), mock.patch("django.VERSION", version):
+                self.assertSays(
+                    f"was tested with Django 4.2, 5.2, 6.0, 6.1; this is {installed}.", "W016"
+                )
+
+
 class DatabaseCheckTests(CheckTestCase):
     def test_the_databases_of_the_suite_are_supported(self) -> None:
         self.assertReports(None)
@@ -650,8 +661,10 @@ class MessageTests(CheckTestCase):
     def test_every_message_says_what_to_do(self) -> None:
         for message_id, (message, hint) in MESSAGES.items():
             with self.subTest(message_id):
-                self.assertRegex(message, r"^(CACHALOT_|\{name\})")
-                self.assertRegex(message, r"\{\w+!r\}|'supported_only'")
+                # One is about no setting.
+                if message_id != "cachalot.W016":
+                    self.assertRegex(message, r"^(CACHALOT_|\{name\})")
+                    self.assertRegex(message, r"\{\w+!r\}|'supported_only'")
                 self.assertTrue(message.endswith(".") and hint.endswith("."))
 
     def test_checking_changes_nothing(self) -> None:

@@ -20,6 +20,7 @@ from cachalot.checks.messages import DEPLOY_MESSAGES
 from cachalot.core import events
 from cachalot.core.outcomes import Outcome
 from cachalot.core.statistics import statistics
+from cachalot.signals import post_invalidation
 from tests.library.models import Book
 from tests.support import CacheTestCase
 
@@ -56,7 +57,7 @@ class ExampleTests(CacheTestCase):
         parts = re.findall(r"run_examples\(([^)]*)\)", source)
         named = re.findall(r'"([^"]+)"', " ".join(parts))
         run = {example for example in EXAMPLES for part in named if part in example}
-        self.assertEqual(len(EXAMPLES), 9)
+        self.assertEqual(len(EXAMPLES), 10)
         self.assertEqual(run, set(EXAMPLES))
 
     @override_settings(CACHALOT_STATS=True)
@@ -130,25 +131,23 @@ class ExampleTests(CacheTestCase):
             if name != "cachalot_stats":
                 self.assertIn(f"# TYPE {name}", page)
 
-    @override_settings(CACHALOT_STATS=True)
     def test_opentelemetry(self) -> None:
         pytest.importorskip("opentelemetry.sdk")
-        from opentelemetry import metrics
-        from opentelemetry.sdk.metrics import MeterProvider
-        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        from cachalot.contrib.opentelemetry import uninstrument
 
-        self.addCleanup(statistics.reset)
-        statistics.reset()
-        reader = InMemoryMetricReader()
-        metrics.set_meter_provider(MeterProvider([reader]))
+        self.addCleanup(uninstrument)
         self.run_examples("opentelemetry")
-        list(Book.objects.all())
-        found = {}
-        for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics:
-            for point in metric.data.data_points:
-                found[metric.name, point.attributes["table"]] = point.value
-        self.assertEqual(found["cachalot.misses", "library_book"], 1)
-        self.assertEqual(found["cachalot.hits", "library_book"], 0)
+        self.assertEqual(len(events.listeners), 1)
+
+    def test_sentry(self) -> None:
+        sentry_sdk = mock.Mock()
+        with mock.patch.dict("sys.modules", sentry_sdk=sentry_sdk):
+            scope = self.run_examples("sentry_sdk")
+        self.addCleanup(post_invalidation.disconnect, scope["leave_breadcrumb"])
+        Book.objects.update(pages=1)
+        sentry_sdk.add_breadcrumb.assert_any_call(
+            category="cachalot", message="library_book in default changed"
+        )
 
     def test_every_check_is_documented(self) -> None:
         self.assertEqual(set(re.findall(r"``(cachalot\.[WE]\d{3})``", PAGE)), set(DEPLOY_MESSAGES))

@@ -7,8 +7,10 @@ from cachalot.checks.caches import check_cache
 from cachalot.checks.databases import check_aliases, check_databases
 from cachalot.checks.tables import check_tables, check_tables_of_databases
 from cachalot.checks.values import check_apps, check_names, check_values
+from cachalot.checks.versions import check_django
 
 CHECKS = (
+    check_django,
     check_databases,
     check_aliases,
     check_cache,

@@ -70,6 +70,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "is cached.",
         "Use one that takes bytes and gives back the same, such as the default one of the backend.",
     ),
+    "cachalot.W016": (
+        "cachalot {version} was tested with Django {tested}; this is {installed}.",
+        "Install one of these, or a cachalot that was tested with Django {installed}. What it "
+        "replaces of Django may be another there, and results may be stale.",
+    ),
     "cachalot.E001": (
         "CACHALOT_DATABASES names {alias!r}, which is no alias in DATABASES.",
         "{suggestion}DATABASES has {aliases}.",
