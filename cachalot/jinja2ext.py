@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -18,6 +20,10 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 
 from cachalot.api import get_last_invalidation
+from cachalot.core.interruptions import is_interruption
+from cachalot.settings import cachalot_settings
+
+logger = logging.getLogger("cachalot")
 
 _KEYWORDS = ("cache_key", "timeout", "cache_alias")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+", re.IGNORECASE)
@@ -105,9 +111,12 @@ class cachalot(Extension):
         seconds = _checked_timeout(timeout, statement)
         if self.environment.is_async:
             return _rendered_async(cache, key, seconds, caller)
-        fragment = cache.get(key)
-        if not isinstance(fragment, str):
-            fragment = str(caller())
+        with _tolerating(key):
+            fragment = cache.get(key)
+            if isinstance(fragment, str):
+                return fragment
+        fragment = str(caller())
+        with _tolerating(key):
             cache.set(key, fragment, seconds)
         return fragment
 
@@ -115,11 +124,25 @@ class cachalot(Extension):
 async def _rendered_async(
     cache: BaseCache, key: str, timeout: float | None, caller: Callable[[], Awaitable[str]]
 ) -> str:
-    fragment = await cache.aget(key)
-    if not isinstance(fragment, str):
-        fragment = str(await caller())
+    with _tolerating(key):
+        fragment = await cache.aget(key)
+        if isinstance(fragment, str):
+            return fragment
+    fragment = str(await caller())
+    with _tolerating(key):
         await cache.aset(key, fragment, timeout)
     return fragment
+
+
+@contextmanager
+def _tolerating(key: str) -> Iterator[None]:
+    """Go on behind the body where the cache fails in it, unless it is to be raised."""
+    try:
+        yield
+    except Exception as error:
+        if is_interruption(error) or cachalot_settings.CACHALOT_CACHE_ERRORS == "raise":
+            raise
+        logger.warning("The fragment %s is rendered without its cache: %r", key, error)
 
 
 class _Place(NamedTuple):

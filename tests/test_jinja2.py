@@ -12,6 +12,7 @@ from unittest import mock
 import jinja2
 from django.conf import settings
 from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.db.models import QuerySet
 from django.template import TemplateSyntaxError
 from django.template.backends.jinja2 import Jinja2
@@ -206,6 +207,24 @@ class StatementTests(SimpleTestCase):
         # The inner fragment has no arguments, so there is one of it.
         for _ in range(2):
             self.assertEqual(page.render(count=count), "1a1all2 2b3all2 ")
+
+    def test_a_cache_that_fails_does_not_fail_the_page(self) -> None:
+        broken = ConnectionError("no route to host")
+        for method in ("get", "set"):
+            counter = Counter()
+            source = f"{{% cache cache_key='broken {method}' %}}{{{{ count() }}}}{{% endcache %}}"
+            with mock.patch.object(LocMemCache, method, side_effect=broken):
+                with self.assertLogs("cachalot", "WARNING") as logs:
+                    texts = [render(source, count=counter) for _ in range(2)]
+                self.assertEqual(texts, ["1", "2"])
+                self.assertIn("is rendered without its cache: ConnectionError(", logs.output[0])
+                with override_settings(CACHALOT_CACHE_ERRORS="raise"):
+                    with self.assertRaises(ConnectionError):
+                        render(source, count=counter)
+                template = environment(enable_async=True).from_string(source)
+                with self.assertLogs("cachalot", "WARNING"):
+                    text = asyncio.run(template.render_async(count=counter))
+                self.assertEqual(int(text), counter.calls)
 
     def test_it_works_in_a_sandbox(self) -> None:
         sandbox = SandboxedEnvironment(extensions=[EXTENSION])

@@ -63,6 +63,7 @@ class ExampleTests(CacheTestCase):
     @override_settings(CACHALOT_STATS=True)
     def test_statistics(self) -> None:
         self.addCleanup(statistics.reset)
+        statistics.reset()
         list(Book.objects.all())
         stats = self.run_examples('stats["refusals"]')["stats"]
         self.assertEqual(stats["misses"], 1)

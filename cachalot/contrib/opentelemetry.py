@@ -72,7 +72,8 @@ def instrument(meter_provider: metrics.MeterProvider | None = None) -> None:
 
     The counters ``cachalot.hits``, ``cachalot.misses``, ``cachalot.not_cached`` (by reason as well)
     and ``cachalot.invalidations`` have the attributes ``database`` and ``table``; a query of
-    several tables counts for each of them. The span that is current during a read gets the numbers of its
+    several tables counts for each of them. The span that is current during a read gets the numbers
+    of its
     own reads as ``cachalot.hits``, ``cachalot.misses`` and ``cachalot.not_cached``.
 
     ``meter_provider`` is the global one if it is None. A second call takes the place of the first.
