@@ -16,7 +16,26 @@ from cachalot.core.connection import origin
 from cachalot.core.connection.state import state_of
 from cachalot.utils import get_query_cache_key
 from tests.library.models import Author
-from tests.support import CacheTestCase
+from tests.support import CacheTestCase, in_process
+
+WRITTEN_IN_A_FORK = """
+import os
+with connection.schema_editor() as editor:
+    editor.create_model(Tag)
+Tag.objects.create(name="a")
+read = lambda: sorted(Tag.objects.values_list("name", flat=True))
+result = [read()]
+reading, writing = os.pipe()
+child = os.fork()
+if not child:
+    read()
+    Tag.objects.create(name="b")
+    os.write(writing, json.dumps(read()).encode())
+    os._exit(0)
+os.waitpid(child, 0)
+os.close(writing)
+result.append(json.loads(os.read(reading, 1000)))
+"""
 
 
 def key_on(connection: Any) -> str:
@@ -65,6 +84,18 @@ class MemoryTests(SimpleTestCase):
         os.close(writing)
         with os.fdopen(reading) as answer:
             self.assertNotEqual(answer.read(), origin.process)
+
+    @pytest.mark.skipif("not hasattr(os, 'fork')")
+    def test_a_forked_process_reads_what_it_writes(self) -> None:
+        """What its parent has written says nothing of the keys of its own database."""
+        for name in (":memory:", "file:memorydb_default?mode=memory&cache=shared"):
+            titles = in_process(
+                WRITTEN_IN_A_FORK,
+                CACHALOT_TEST_DB="sqlite",
+                CACHALOT_TEST_CACHE="locmem",
+                CACHALOT_TEST_NAME=name,
+            )
+            self.assertEqual(titles, [["a"], ["a", "b"]], name)
 
     def test_files_are_shared_by_all_processes(self) -> None:
         one = memory("library.sqlite3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -102,3 +103,8 @@ def _changed_by(
 
 forget_on_change(_renewals.clear)
 forget_on_change(_plans.clear)
+
+if hasattr(os, "register_at_fork"):
+    # Databases in memory are of one process, and the keys of their tables tell of which.
+    os.register_at_fork(after_in_child=_renewals.clear)
+    os.register_at_fork(after_in_child=_plans.clear)
