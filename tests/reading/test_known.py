@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 from django.db import DataError, connection, transaction
-from django.db.models import Count, Value
+from django.db.models import Count, Sum, Value
 from django.db.models.lookups import Exact
 from django.db.models.sql.compiler import SQLCompiler
 from django.test import override_settings
@@ -89,6 +89,14 @@ class KnownTests(CacheTestCase):
         for keys, count in ((pks, 2), (pks[:1] * 2, 1), (pks[::-1], 2), ([*pks, None], 2)):
             for _ in range(2):
                 self.assertEqual(len(Book.objects.filter(pk__in=keys)), count)
+
+    def test_a_constant_is_not_taken_for_a_value(self) -> None:
+        """A list with equal values has fewer parameters, and a constant may make up for it."""
+        for pages in (1, 2, 3):
+            Book.objects.update(pages=pages)
+            books = Book.objects.filter(pages__in=[pages, pages])
+            self.assertEqual(books.aggregate(n=Sum(Value(1))), {"n": 1})
+            self.assertEqual([book.n for book in books.annotate(n=Sum(Value(1)))], [1])
 
     def test_a_value_out_of_its_column_s_range_has_no_rows(self) -> None:
         self.assertEqual(list(Book.objects.filter(pages=5)), [self.book])

@@ -215,6 +215,8 @@ def _add_bounds_of_lookup(lookup: Any, ops: Any, bounds: list[Any]) -> bool:
     if type(lookup) not in _OPEN:
         return False
     values = rhs if type(rhs) in (list, tuple) else [rhs]
+    if len(set(values)) != len(values):
+        return False  # fewer parameters than values, among which others may pass for them
     field = lookup.lhs.output_field
     while (target := getattr(field, "target_field", field)) is not field:
         field = target
