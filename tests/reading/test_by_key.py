@@ -6,9 +6,10 @@ from typing import Any
 from unittest import mock
 
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import CharField, Lookup, QuerySet
 from django.db.models.signals import post_init
 from django.test import override_settings
+from django.test.utils import register_lookup
 
 from cachalot.api import cachalot_disabled
 from cachalot.core.reading import by_key
@@ -193,6 +194,46 @@ class ByKeyTests(CacheTestCase):
             self.assertEqual(Book.objects.get(pk=self.book.pk).title, "south")
         connection.schema_name = "north"  # type: ignore[attr-defined]
         self.assertEqual(Book.objects.get(pk=self.book.pk).title, "T")
+
+    def test_a_model_s_table_is_read_each_time(self) -> None:
+        Tag.objects.create(name="tag", pk=self.publisher.pk)
+
+        def read() -> str:
+            return Publisher.objects.get(pk=self.publisher.pk).name
+
+        def forget_columns() -> None:
+            for field in Publisher._meta.concrete_fields:
+                field.__dict__.pop("cached_col", None)
+
+        self.assertTrue(is_short(read))
+        self.addCleanup(forget_columns)
+        with mock.patch.object(Publisher._meta, "db_table", Tag._meta.db_table):
+            forget_columns()
+            for _ in range(2):
+                self.assertEqual(read(), "tag")
+            forget_columns()
+        self.assertEqual(read(), "P")
+
+    def test_a_lookup_that_is_registered_later_counts(self) -> None:
+        def read() -> str:
+            return Publisher.objects.get(name="P").name
+
+        class Unlike(Lookup):
+            lookup_name = "exact"
+
+            def as_sql(self, compiler: Any, connection: Any) -> Any:
+                left, left_params = self.process_lhs(compiler, connection)
+                right, right_params = self.process_rhs(compiler, connection)
+                return f"{left} <> {right}", (*left_params, *right_params)
+
+        Publisher.objects.create(name="Q")
+        targets: list[Any] = [CharField, Publisher._meta.get_field("name")]
+        self.assertTrue(is_short(read))
+        for where in targets:
+            with register_lookup(where, Unlike):
+                for _ in range(2):
+                    self.assertEqual(read(), "Q")
+            self.assertTrue(is_short(read))
 
     def test_the_router_is_asked(self) -> None:
         asked: list[Any] = []

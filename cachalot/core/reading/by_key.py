@@ -18,7 +18,7 @@ from django.db.models.sql.query import Query
 
 from cachalot.core.connection.state import state_of
 from cachalot.core.reading import known
-from cachalot.core.reading.model_facts import is_plain_model, own_columns_of
+from cachalot.core.reading.model_facts import is_plain_model, own_columns_of, tables_of
 from cachalot.core.reading.originals import is_original
 from cachalot.core.reading.shapes import WITHOUT_EFFECT, fingerprint
 from cachalot.core.switch import is_enabled
@@ -48,11 +48,16 @@ _METHODS = """
 
 
 class Template(NamedTuple):
-    """The query of ``get()`` by one column, with some value, as Django has built it."""
+    """The query of ``get()`` by one column, with some value, as Django has built it.
+
+    It is what Django would build as long as the ``facts`` of ``field`` are the same.
+    """
 
     query: Any
     shape: tuple[Any, ...]
     type: type
+    field: Any
+    facts: tuple[Any, ...]
 
 
 _templates: dict[tuple[Any, str], Template | None] = {}
@@ -81,6 +86,7 @@ def get(queryset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         or not _is_djangos(type(queryset))
         or queryset._iterable_class is not ModelIterable
         or not _is_untouched(queryset._query)
+        or template.facts != _facts_of(model, template.field)
     ):
         return None
     compiler = _compiler_of(template, value, queryset.db)
@@ -128,7 +134,12 @@ def _make_template(model: Any, name: str) -> Template | None:
     printed = fingerprint(query)
     if printed is None or printed.values != (some,):
         return None
-    return Template(query, printed.shape, type_of_value)
+    return Template(query, printed.shape, type_of_value, field, _facts_of(model, field))
+
+
+def _facts_of(model: Any, field: Any) -> tuple[Any, ...]:
+    """Return what projects change while they run, and nobody is told of."""
+    return tables_of(model), model._meta.concrete_fields, field.get_lookup("exact")
 
 
 def _compiler_of(template: Template, value: Any, db_alias: str) -> Any:
