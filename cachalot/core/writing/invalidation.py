@@ -91,6 +91,17 @@ class Invalidation:
                 f"({error!r}) and CACHALOT_CACHE_ERRORS is 'raise'."
             ) from error
 
+    def around(self, run: Callable[[], T]) -> T:
+        """Run what makes the change visible between ``begin()`` and ``end()``."""
+        try:
+            self.begin()
+            result = run()
+            self.end()
+        except BaseException as error:
+            self.fail(error)
+            raise
+        return result
+
     def add(self, tables: frozenset[str]) -> None:
         """Keep more tables pending, which the change turns out to concern as well."""
         if not tables:
@@ -151,15 +162,7 @@ def invalidate_around(
     connection: BaseDatabaseWrapper, tables: frozenset[str], run: Callable[[], T]
 ) -> T:
     """Run what makes a change of ``tables`` visible, and invalidate them before and after."""
-    invalidation = Invalidation(connection, tables)
-    try:
-        invalidation.begin()
-        result = run()
-        invalidation.end()
-    except BaseException as error:
-        invalidation.fail(error)
-        raise
-    return result
+    return Invalidation(connection, tables).around(run)
 
 
 def look_again(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> None:

@@ -83,18 +83,15 @@ def _run_commit(connection: BaseDatabaseWrapper, overlay: Overlay, run: Callable
         dirty |= all_tables(connection)
         overlay.touch(dirty)
     invalidation = Invalidation(connection, dirty, follows=not is_own)
-    try:
-        invalidation.begin()
+
+    def check_and_run() -> T:
         if not (is_own or catalogue.is_of(connection, overlay.schema, invalidation.schema)):
             # Another process has changed the schema: what was written may have changed anything.
             overlay.touch(all_tables(connection))
             invalidation.add(overlay.dirty)
-        result = run()
-        invalidation.end()
-    except BaseException as error:
-        invalidation.fail(error)
-        raise
-    return result
+        return run()
+
+    return invalidation.around(check_and_run)
 
 
 def _announce_when_possible(
