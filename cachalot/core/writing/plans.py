@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cachalot.core.connection.databases import Databases, alias_reached_by, databases_now
+from cachalot.core.connection.databases import alias_reached_by, databases_now
 from cachalot.core.schema import catalogue
-from cachalot.core.schema.introspection import Catalogue
 from cachalot.core.schema.tables import changed_with
 from cachalot.core.schema.version_keys import keys_to_renew
 from cachalot.settings import forget_on_change
@@ -34,58 +34,52 @@ class WritePlan(NamedTuple):
     renewal: Renewal
 
 
-class _Made(NamedTuple):
-    """Something that was made, and what of, which may be another by now."""
+# What a renewal or a plan was made of, which may be another by now: the databases there are, which
+# others may be the one at hand, and for plans the catalogue.
+_Basis = tuple[object, ...]
 
-    thing: Any
-    databases: Databases
-    lookalikes: tuple[str, ...]
-    schema: Catalogue | None = None
-
-
-_renewals: dict[tuple[str, frozenset[str]], _Made] = {}
-_plans: dict[tuple[str, frozenset[str], bool], _Made] = {}
+_renewals: dict[tuple[str, frozenset[str]], tuple[_Basis, Renewal]] = {}
+_plans: dict[tuple[str, frozenset[str], bool], tuple[_Basis, WritePlan]] = {}
 _MAX_MADE = 4096
 
 
 def renewal_of(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> Renewal:
     """Return what gives canonical ``tables`` new versions."""
-    alias, there_are = connection.alias, databases_now()
-    lookalikes = there_are.lookalikes_of(alias)
-    made = _renewals.get((alias, tables))
-    if made is not None and made.databases is there_are and made.lookalikes == lookalikes:
-        renewal: Renewal = made.thing
-        return renewal
+    basis, place = _basis_of(connection), (connection.alias, tables)
+    made = _renewals.get(place)
+    if made is not None and made[0] == basis:
+        return made[1]
     reached = alias_reached_by(connection)
     renewal = Renewal(reached, keys_to_renew(reached, tables), catalogue.schema_key_of(connection))
-    if alias in there_are.places:
-        if len(_renewals) >= _MAX_MADE:
-            _renewals.clear()
-        _renewals[alias, tables] = _Made(renewal, there_are, lookalikes)
+    _keep(_renewals, place, basis, renewal)
     return renewal
 
 
 def plan_of(connection: BaseDatabaseWrapper, tables: frozenset[str], deletes: bool) -> WritePlan:
     """Return what a write of canonical ``tables`` changes; ``deletes`` if it may remove rows."""
-    alias, there_are = connection.alias, databases_now()
-    lookalikes = there_are.lookalikes_of(alias)
-    made = _plans.get((alias, tables, deletes))
-    if (
-        made is not None
-        and made.databases is there_are
-        and made.lookalikes == lookalikes
-        and made.schema is catalogue.settled(connection)
-    ):
-        plan: WritePlan = made.thing
-        return plan
+    basis, place = _basis_of(connection), (connection.alias, tables, deletes)
+    made = _plans.get(place)
+    if made is not None and made[0] == (*basis, catalogue.settled(connection)):
+        return made[1]
     changed = _changed_by(connection, tables, deletes)
     plan = WritePlan(changed, renewal_of(connection, changed))
     schema = catalogue.settled(connection)
-    if schema is not None and alias in there_are.places:
-        if len(_plans) >= _MAX_MADE:
-            _plans.clear()
-        _plans[alias, tables, deletes] = _Made(plan, there_are, lookalikes, schema)
+    if schema is not None:
+        _keep(_plans, place, (*basis, schema), plan)
     return plan
+
+
+def _basis_of(connection: BaseDatabaseWrapper) -> _Basis:
+    there_are = databases_now()
+    return there_are, there_are.lookalikes_of(connection.alias)
+
+
+def _keep(memo: dict[Any, Any], place: tuple[Any, ...], basis: _Basis, made: object) -> None:
+    # Connections of an alias that is in no settings may lead to as many databases.
+    if place[0] in connections.settings:
+        if len(memo) >= _MAX_MADE:
+            memo.clear()
+        memo[place] = basis, made
 
 
 def _changed_by(
@@ -101,10 +95,13 @@ def _changed_by(
     return changed
 
 
-forget_on_change(_renewals.clear)
-forget_on_change(_plans.clear)
+def _forget() -> None:
+    _renewals.clear()
+    _plans.clear()
+
+
+forget_on_change(_forget)
 
 if hasattr(os, "register_at_fork"):
     # Databases in memory are of one process, and the keys of their tables tell of which.
-    os.register_at_fork(after_in_child=_renewals.clear)
-    os.register_at_fork(after_in_child=_plans.clear)
+    os.register_at_fork(after_in_child=_forget)
