@@ -56,9 +56,7 @@ class Overlay:
     @property
     def dirty(self) -> frozenset[str]:
         """The tables that the transaction has written and not rolled back."""
-        if len(self.levels) == 1:
-            return frozenset(self.levels[0].versions)
-        return frozenset(table for level in self.levels for table in level.versions)
+        return frozenset().union(*(level.versions for level in self.levels))
 
     def note_schema(self, version: object) -> None:
         """Note the version of the schema that tells what is written, unless it has been noted."""

@@ -17,11 +17,7 @@ from cachalot.core.connection.running import Running
 from cachalot.core.connection.session import Session
 from cachalot.core.connection.transaction import Transaction
 from cachalot.core.connection.visibility import DIRTY_LEVELS, Visibility
-from cachalot.settings import (
-    SUPPORTED_DATABASE_ENGINES,
-    is_cached_database,
-    is_supported_engine,
-)
+from cachalot.settings import is_cached_database, is_supported_engine
 
 
 class Unfinished(Protocol):
@@ -228,10 +224,7 @@ def is_tracked(connection: BaseDatabaseWrapper) -> bool:
     They do even where ``CACHALOT_DATABASES`` leaves the alias out: another alias, or the next
     value of the setting, may cache the same tables. So do those of a copy under another alias.
     """
-    engine = connection.settings_dict["ENGINE"]
-    if connection.alias in connections.settings and engine in SUPPORTED_DATABASE_ENGINES:
-        return True  # at once, where everybody is
-    alias = alias_reached_by(connection)
+    alias, engine = alias_reached_by(connection), connection.settings_dict["ENGINE"]
     return alias in connections.settings and (
         is_supported_engine(engine, connection.vendor)
         or is_cached_database(alias, engine, connection.vendor)
