@@ -75,9 +75,8 @@ def recall(compiler: Any, origin: bytes) -> Recalled:
         if printed is None:
             return NOTHING
         recalled = find(compiler, origin, printed.shape, printed.values)
-    else:
-        # Whoever has found it may have taken another session for the one in force.
-        assert recalled.place is not None
+    elif recalled.place is not None and recalled.place[0] != origin:
+        # Whoever has found it has taken another session for the one in force.
         recalled = find(compiler, origin, recalled.place[-1], recalled.values)
     if compares and recalled.known is not None:
         _compare(compiler, recalled)
