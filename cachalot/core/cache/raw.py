@@ -79,6 +79,11 @@ class Backend:
     def __init__(self, cache: BaseCache) -> None:
         self.cache: Any = cache
 
+    def _names(self, keys: Sequence[str]) -> list[Any]:
+        """Return what ``default_key_func()`` makes of keys, for who goes around Django's API."""
+        prefix = "%s:%s:" % (self.cache.key_prefix, self.cache.version)  # noqa: UP031
+        return [prefix + key for key in keys]
+
     def get(self, version_keys: Sequence[str], entry_keys: Sequence[str] = ()) -> list[Any]:
         """Return the raw versions and then the raw entries under these keys, by one question."""
         keys = [*version_keys, *entry_keys]

@@ -27,11 +27,6 @@ class LocalMemory(Backend):
         # All caches of one name share these, and clear() empties them in place.
         self._values, self._ends, self._lock = cache._cache, cache._expire_info, cache._lock
 
-    def _names(self, keys: Sequence[str]) -> list[str]:
-        # What default_key_func() makes of them.
-        prefix = "%s:%s:" % (self.cache.key_prefix, self.cache.version)  # noqa: UP031
-        return [prefix + key for key in keys]
-
     def get(self, version_keys: Sequence[str], entry_keys: Sequence[str] = ()) -> list[Any]:
         values, end_of = self._values, self._ends.get
         names = self._names((*version_keys, *entry_keys))

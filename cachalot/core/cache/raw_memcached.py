@@ -22,9 +22,7 @@ class Memcached(Backend):
     is_kept = True
 
     def _names(self, keys: Sequence[str]) -> list[str]:
-        # What default_key_func() makes of them.
-        prefix = "%s:%s:" % (self.cache.key_prefix, self.cache.version)  # noqa: UP031
-        names = [prefix + key for key in keys]
+        names = super()._names(keys)
         for name in names:
             if len(name) > MEMCACHE_MAX_KEY_LENGTH or _is_wrong(name):
                 self.cache.validate_key(name)  # raises

@@ -45,9 +45,7 @@ class Redis(Backend):
         raise NotImplementedError
 
     def _names(self, keys: Sequence[str]) -> list[bytes]:
-        # What default_key_func() makes of them.
-        prefix = "%s:%s:" % (self.cache.key_prefix, self.cache.version)  # noqa: UP031
-        return [(prefix + key).encode() for key in keys]
+        return [name.encode() for name in super()._names(keys)]
 
     def _raw(self, value: Any, pool: Any) -> bytes:
         raw = self._dumps(value)
