@@ -40,6 +40,18 @@ def place_in_memory(database_name: object) -> str:
     return process if name == ":memory:" or "mode=memory" in name else ""
 
 
+def schema_and_zone_of(connection: Any) -> tuple[object, ...]:
+    """Return what of an open connection decides its rows, and changes without a statement."""
+    return (
+        # django-tenants and django-tenant-schemas
+        getattr(connection, "schema_name", ""),
+        getattr(connection, "include_public_schema", ""),
+        # Drivers give aware or naive datetimes, in this zone.
+        settings.USE_TZ,
+        connection.timezone_name,
+    )
+
+
 def origin_of(connection: Any) -> bytes:
     """Return what tells whose rows these are: alias, database, tenant and session."""
     state, database = state_of(connection), connection.settings_dict
@@ -49,12 +61,7 @@ def origin_of(connection: Any) -> bytes:
         state.session.fingerprint(),
         *map(database.get, _PLACE),
         [(name, options[name]) for name in _OPTIONS if name in options] if options else [],
-        # django-tenants and django-tenant-schemas
-        getattr(connection, "schema_name", ""),
-        getattr(connection, "include_public_schema", ""),
-        # Drivers give aware or naive datetimes, in this zone.
-        settings.USE_TZ,
-        connection.timezone_name,
+        *schema_and_zone_of(connection),
         # A tenant who is nowhere but in the cache's KEY_FUNCTION.
         namespace_of(cachalot_settings.CACHALOT_CACHE),
         # What ALTER DATABASE and ALTER ROLE had the session begin with.

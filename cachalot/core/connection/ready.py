@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from django.db import connections
 
 from cachalot.core import switch
@@ -49,11 +48,7 @@ def _facts_of(connection: Any, state: State) -> tuple[object, ...]:
         state.settings,
         session.fingerprint(),
         session.is_set_by_queries,
-        # django-tenants and django-tenant-schemas
-        getattr(connection, "schema_name", ""),
-        getattr(connection, "include_public_schema", ""),
-        settings.USE_TZ,
-        connection.timezone_name,
+        *origin.schema_and_zone_of(connection),
         origin.process,
         # Projects change it in place.
         tuple(SUPPORTED_DATABASE_ENGINES),
