@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import inspect
 import time
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -164,11 +164,10 @@ def last_invalidations() -> list[dict[str, Any]]:
         for table in known_tables():
             (key,) = version_keys(aliases[0], frozenset([table]))
             places.setdefault(key, []).append((", ".join(aliases), table))
-    # Not through the store, which adds the versions that are missing.
-    versions: Mapping[str, Any] = guard_of().readable_store().cache.get_many(places)
+    versions = guard_of().readable_store().invalidated(list(places))
     now = time.time()
     found = []
-    for key, (timestamp, nonce) in versions.items():
+    for key, (timestamp, is_pending) in versions.items():
         moment = localtime(datetime.datetime.fromtimestamp(timestamp, _UTC))
         for databases, table in places[key]:
             found.append(
@@ -179,7 +178,7 @@ def last_invalidations() -> list[dict[str, Any]]:
                     "timestamp": timestamp,
                     "moment": moment.isoformat(),
                     "age": _age(timestamp, now),
-                    "is_pending": nonce is None,
+                    "is_pending": is_pending,
                 }
             )
     return sorted(found, key=lambda row: (-row["timestamp"], row["databases"], row["table"]))

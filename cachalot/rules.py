@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ from django.utils.module_loading import import_string
 
 #: The value of ``CACHALOT_DATABASES`` that means "every alias on a supported engine".
 SUPPORTED_ONLY = "supported_only"
+
+#: The value of ``CACHALOT_BOARD`` that means "where every process of this user looks".
+AUTOMATIC = "auto"
 
 #: What may hold several names.
 COLLECTIONS = (list, tuple, set, frozenset)
@@ -150,6 +154,15 @@ def _policy(value: Any) -> str:
     return policy
 
 
+def _place(value: Any) -> str | None:
+    if value is None or value == AUTOMATIC:
+        return AUTOMATIC if value else None
+    # A relative path would be another one in a process that is started elsewhere.
+    path: Any = os.fspath(value)
+    _require(isinstance(path, str) and os.path.isabs(path) and os.path.basename(path) != "")
+    return str(os.path.normpath(path))
+
+
 DATABASES = Rule(
     "cachalot.E002",
     "{name} is {value!r}, which is neither 'supported_only' nor a list, tuple, set or frozenset.",
@@ -223,4 +236,11 @@ ALIASES = Rule(
     "Use a dict like {{'direct': 'default'}} for two aliases of one database, and map an alias to "
     "itself for a database of its own; the default is {default!r}.",
     _aliases,
+)
+PLACE = Rule(
+    "cachalot.E017",
+    "{name} is {value!r}, which is neither None, 'auto' nor the absolute path of a file.",
+    "Name a file in a folder that all processes of the site may write, or None for no sharing; the "
+    "default is {default!r}.",
+    _place,
 )

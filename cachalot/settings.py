@@ -73,6 +73,7 @@ SETTINGS: dict[str, Setting] = {
     "CACHALOT_ALIASES": Setting({}, rules.ALIASES),
     "CACHALOT_STATS": Setting(False, rules.SWITCH),
     "CACHALOT_ADAPTIVE": Setting(True, rules.SWITCH),
+    "CACHALOT_BOARD": Setting(rules.AUTOMATIC, rules.PLACE),
 }
 DEFAULTS = {name: setting.default for name, setting in SETTINGS.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from django.db import connection
 from django.db.models.signals import post_migrate
 
 from cachalot.core.cache import door, guard
+from cachalot.core.cache.boards import board_in_use
 from cachalot.core.cache.local import local_tier
 from cachalot.core.reading import known
 from cachalot.settings import DEFAULTS
+from tests.support import lift_marks
 
 TESTS = Path(__file__).parent
 #: Files and directories of what may differ by the client of the cache: marked ``clients``, all that
@@ -58,6 +61,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _board_of_this_run() -> Iterator[None]:
+    yield
+    if (board := board_in_use()) is not None:
+        os.unlink(board.file.path)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _cheap_flush() -> None:
     """Leave out what takes most of the time after each test that commits."""
     post_migrate.disconnect(
@@ -86,6 +96,8 @@ def _empty_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "start_daemon_timer", lambda seconds, function: None)
     # Its rows went with the flush after the test before.
     ContentType.objects.clear_cache()
+    # clear() leaves the marks that stand, which are another process's to lift.
+    lift_marks()
     for cache_alias in caches:
         caches[cache_alias].clear()
     door._guards.clear()

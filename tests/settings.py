@@ -112,6 +112,10 @@ TEMPLATES = [
 ]
 # 0 runs the suite without the local tier.
 CACHALOT_LOCAL_SIZE = int(os.environ.get("CACHALOT_TEST_LOCAL_SIZE", 16 * 1024 * 1024))
+# Of this run, and of the processes that its tests start.
+CACHALOT_BOARD = os.environ.setdefault(
+    "CACHALOT_TEST_BOARD", os.path.join(tempfile.gettempdir(), f"cachalot-board-{os.getpid()}")
+)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 SECRET_KEY = "tests"
 USE_TZ = True

@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 from unittest import mock
 
@@ -19,14 +19,20 @@ from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections
 from django.test import TransactionTestCase
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils.functional import classproperty
 
 from cachalot.api import cachalot_disabled
+from cachalot.core.cache.board import PENDING
+from cachalot.core.cache.boards import board_in_use
 from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.stores import close_own_stores
 
 T = TypeVar("T")
+
+#: For tests that look for versions where any cache keeps them, which local memory does not by
+#: default.
+versions_in_cache = override_settings(CACHALOT_BOARD=None)
 
 
 def count_queries(read: Callable[[], T], using: str = "default") -> tuple[T, int]:
@@ -68,6 +74,22 @@ def counted_calls() -> Iterator[Counter[str]]:
         counting("set_entries"),
     ):
         yield calls
+
+
+def lift_marks() -> None:
+    """End what is pending of the tables that this process knows, whoever has marked them."""
+    for cache in caches.all(initialized_only=True):
+        store = getattr(cache, "_cachalot_store", None)
+        if store is not None and store.backend.board is not None:
+            slots = {slot for places in store.backend._places.values() for slot, _ in places}
+            store.backend.board.file.change(partial(_lift_marks, slots))
+
+
+def _lift_marks(slots: set[int], words: memoryview, now: int) -> None:
+    for slot in slots:
+        words[slot + 2] = words[slot + 3] = 0
+        if words[slot] >= PENDING:
+            words[slot] = now
 
 
 def close_caches() -> None:
@@ -179,9 +201,15 @@ class CacheTestCase(TransactionTestCase):
             _, ran = count_queries(read)
             self.assertEqual(ran, 1, "queries on a read that must not be cached")
 
-    def uses_locmem(self) -> bool:
-        """Whether another process has a cache of its own."""
+    @staticmethod
+    def uses_locmem() -> bool:
+        """Whether another process has results of its own."""
         return isinstance(caches["default"], LocMemCache)
+
+    @classmethod
+    def is_alone(cls) -> bool:
+        """Whether another process has versions of its own as well."""
+        return cls.uses_locmem() and board_in_use() is None
 
     def assertFresh(self, read: Callable[[], T], result: T) -> None:
         with cachalot_disabled():

@@ -309,6 +309,14 @@ class AliasCheckTests(CheckTestCase):
 
 
 class CacheCheckTests(CheckTestCase):
+    def test_places(self) -> None:
+        for place in (None, "auto", "/dev/shm/site/board", Path("/tmp/board")):
+            with self.subTest(place=place):
+                self.assertReports(None, CACHALOT_BOARD=place)
+        for value in ("board", "", "/", "./board", 3, True, b"/tmp/board", ["/tmp/board"]):
+            with self.subTest(value=value):
+                self.assertSays(repr(value), "E017", CACHALOT_BOARD=value)
+
     def test_a_backend_that_nobody_knows_is_a_warning(self) -> None:
         backend = "tests.test_checks.UnknownCache"
         self.assertSays(

@@ -17,6 +17,7 @@ from django.core.management import call_command
 from django.test import SimpleTestCase, override_settings
 
 from cachalot.checks.messages import DEPLOY_MESSAGES, MESSAGES
+from cachalot.core.cache.boards import board_in_use
 
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 FILES = "django.core.cache.backends.filebased.FileBasedCache"
@@ -82,8 +83,21 @@ class DeployCheckTests(SimpleTestCase):
                 )
 
     def test_a_cache_in_the_memory_of_a_process(self) -> None:
-        self.assertReports("W009", "'results', which lies in the memory", **in_cache(LOCMEM))
+        board = board_in_use()
+        assert board is not None
+        for text in ("'results', which lies in the memory", f"in {board.file.path}.", "machines"):
+            self.assertReports("W009", text, **in_cache(LOCMEM))
+        alone = {**in_cache(LOCMEM), "CACHALOT_BOARD": None}
+        self.assertReports("W009", "Where several processes use", **alone)
+        self.assertReports(
+            "W009", "several processes", **in_cache("tests.cache.faults.FaultyCache")
+        )
         self.assertReports(None, **in_cache(FILES))
+
+    def test_a_board_that_cannot_be_made(self) -> None:
+        place = "/no-such-folder/board"
+        self.assertReports("E018", repr(place), **in_cache(LOCMEM), CACHALOT_BOARD=place)
+        self.assertReports("E018", "No such file", **in_cache(LOCMEM), CACHALOT_BOARD=place)
 
     def test_a_cache_that_keeps_nothing(self) -> None:
         dummy = "django.core.cache.backends.dummy.DummyCache"

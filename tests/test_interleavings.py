@@ -37,7 +37,7 @@ class InterleavingTests(CacheTestCase):
         super().setUpClass()
         cls.use_journal(cls.journal)
         cls.processes: list[Player] = []
-        if not cls.uses_locmem(cls):
+        if not cls.is_alone():
             cls.processes = [ProcessPlayer(), ProcessPlayer()]
         cls.threads: list[Player] = [ThreadPlayer(), ThreadPlayer()]
 
@@ -65,7 +65,7 @@ class InterleavingTests(CacheTestCase):
         self.interleave(*self.threads, (self.let_miss, self.let_hit, self.evict))
 
     def test_processes(self) -> None:
-        if self.uses_locmem():
+        if self.is_alone():
             self.skipTest("the caches of two processes are not one")
         self.interleave(*self.processes, (self.let_miss,))
 

@@ -27,7 +27,7 @@ from cachalot.core.events import Read
 from cachalot.core.outcomes import Outcome
 from cachalot.recording import Recording, place_of
 from tests.library.models import Author, Book, OddlyNamed, Tag
-from tests.support import CacheTestCase, count_queries, in_thread
+from tests.support import CacheTestCase, count_queries, in_thread, versions_in_cache
 
 PAGES = Path(__file__).with_name("panel_urls.py")
 
@@ -109,6 +109,7 @@ class PageTests(LookTestCase):
         self.assertIn("Cachalot no reads", toolbar)
         self.assertRegex(panel, r"\d\.\d s ago default, mirror library.Book library_book$")
 
+    @versions_in_cache
     def test_a_table_counts_from_its_first_read(self) -> None:
         _, panel = self.look("/books/")
         self.assertIn("library.Book library_book", panel)

@@ -11,13 +11,14 @@ from django.db import connections, transaction
 from django.test import override_settings
 
 from cachalot.core.cache.entries import pack
-from cachalot.core.cache.store import PENDING_TIMEOUT, Store
+from cachalot.core.cache.store import Store
+from cachalot.core.cache.versions import PENDING_TIMEOUT
 from cachalot.core.connection.overlay import Overlay
 from cachalot.core.schema.version_keys import keys_to_renew, version_keys
 from cachalot.signals import post_invalidation
 from cachalot.utils import get_table_cache_key
 from tests.library.models import Author, Tag
-from tests.support import CacheTestCase, counted_calls, in_process, in_thread
+from tests.support import CacheTestCase, counted_calls, in_process, in_thread, versions_in_cache
 
 
 def names() -> list[str]:
@@ -56,6 +57,7 @@ class at_step:
         self._patch.stop()
 
 
+@versions_in_cache
 class ProtocolTests(CacheTestCase):
     def setUp(self) -> None:
         Author.objects.create(name="A")
@@ -242,14 +244,15 @@ class ProtocolTests(CacheTestCase):
     def test_a_pending_mark_expires(self) -> None:
         """A writer killed before it sets new versions leaves its tables uncached for a while."""
         timeouts = []
-        original = Store._set_versions
+        in_use = type(Store(caches["default"]).backend)
+        original = in_use.set_versions
 
-        def note(store, versions, other_key):
+        def note(side, versions, other_key):
             timeouts.extend((timeout, nonce is None) for (_, nonce), timeout in versions.values())
-            return original(store, versions, other_key)
+            return original(side, versions, other_key)
 
         self.assertEqual(PENDING_TIMEOUT, 300)
-        with mock.patch.object(Store, "_set_versions", note):
+        with mock.patch.object(in_use, "set_versions", note):
             Author.objects.create(name="B")
         self.assertEqual(timeouts, [(PENDING_TIMEOUT, True), (None, False)])
         self.assertCached(names)

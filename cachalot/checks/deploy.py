@@ -11,7 +11,13 @@ from django.core.cache.backends.base import BaseCache
 
 from cachalot.checks.messages import message
 from cachalot.checks.values import right_value
-from cachalot.core.cache.backends import keeps_nothing, lies_in_process, memory_of_redis
+from cachalot.core.cache.backends import (
+    keeps_all_in_process,
+    keeps_nothing,
+    lies_in_process,
+    memory_of_redis,
+)
+from cachalot.core.cache.boards import open_board
 from cachalot.settings import configured
 
 logger = logging.getLogger("cachalot")
@@ -35,11 +41,35 @@ def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
         logger.debug("The cache %r could not be checked: %r", alias, error)  # E004
         return []
     if lies_in_process(cache):
-        return [message("cachalot.W009", alias=alias)]
+        return [_problem_of_local_memory(alias, cache)]
     if keeps_nothing(cache):
         return [message("cachalot.W015", alias=alias)]
     problem = _problem_of_redis(cache)
     return [] if problem is None else [message("cachalot.W011", alias=alias, problem=problem)]
+
+
+def _problem_of_local_memory(alias: str, cache: BaseCache) -> checks.CheckMessage:
+    """Return who does not hear of a write."""
+    place = right_value("CACHALOT_BOARD")
+    alone = {
+        "shared": "No other process hears of its versions.",
+        "others": "several processes",
+        "alone": "one process",
+    }
+    if place is None or not keeps_all_in_process(cache):
+        return message("cachalot.W009", alias=alias, **alone)
+    try:
+        path = open_board(place).file.path
+    except OSError as error:
+        value = configured("CACHALOT_BOARD")
+        return message("cachalot.E018", alias=alias, value=value, error=error)
+    return message(
+        "cachalot.W009",
+        alias=alias,
+        shared=f"The processes of one user on one machine share its versions in {path}.",
+        others="several machines, containers or users",
+        alone="one user of one machine",
+    )
 
 
 def _problem_of_redis(cache: BaseCache) -> str | None:

@@ -101,10 +101,16 @@ MESSAGES: dict[str, tuple[str, str]] = {
 #: Those of ``manage.py check --deploy``.
 DEPLOY_MESSAGES = {
     "cachalot.W009": (
-        "CACHALOT_CACHE is {alias!r}, which lies in the memory of each process. Where several "
-        "processes use one database, a write in one leaves stale results in the others.",
-        "Use Redis or Memcached, unless one process alone runs this project, commands and task "
-        "queues included.",
+        "CACHALOT_CACHE is {alias!r}, which lies in the memory of each process. {shared} Where "
+        "{others} use one database, a write in one leaves stale results in the others.",
+        "Use Redis or Memcached, unless {alone} alone runs this project, commands and task queues "
+        "included.",
+    ),
+    "cachalot.E018": (
+        "CACHALOT_BOARD is {value!r}, where this process cannot share the versions of {alias!r}: "
+        "{error}. What it writes is stale in other processes.",
+        "Name a file in a folder that all processes of the site may write, or use Redis or "
+        "Memcached.",
     ),
     "cachalot.W010": (
         "CACHALOT_TIMEOUT is {timeout!r}, so nothing is kept.",

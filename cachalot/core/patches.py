@@ -13,6 +13,7 @@ from functools import partial, wraps
 from time import perf_counter
 from typing import Any, cast
 
+from django.core.cache.backends.locmem import LocMemCache
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models.query import QuerySet
@@ -25,6 +26,7 @@ from django.db.models.sql.compiler import (
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
 from cachalot.core import querysets
+from cachalot.core.cache.raw_board import clearing
 from cachalot.core.connection.databases import ask_server
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.reading import by_key, reads
@@ -66,6 +68,7 @@ def install() -> None:
     _patch(BaseDatabaseWrapper, "set_autocommit", _autocommitted)
     _patch(BaseDatabaseWrapper, "close", _closed)
     _patch(QuerySet, "get", _got_by_key)
+    _patch(LocMemCache, "clear", clearing)
 
 
 def install_reevaluation() -> None:

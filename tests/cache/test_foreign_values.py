@@ -21,7 +21,7 @@ from cachalot.core.cache.guard import REST_SECONDS, Guard
 from cachalot.core.cache.store import Store
 from cachalot.utils import get_table_cache_key
 from tests.library.models import Author
-from tests.support import CacheTestCase, count_queries
+from tests.support import CacheTestCase, count_queries, versions_in_cache
 
 # What other programs, other releases and broken memory may leave.
 foreign = st.recursive(
@@ -79,6 +79,7 @@ def entries_of(*reads: Callable[[], object]) -> list[str]:
 
 
 @override_settings(CACHALOT_LOCAL_SIZE=0)
+@versions_in_cache
 class ForeignValueTests(CacheTestCase):
     def setUp(self) -> None:
         Author.objects.create(name="A")
@@ -210,6 +211,7 @@ class ForeignValueTests(CacheTestCase):
         }
     }
 )
+@versions_in_cache
 class UndecodableTests(CacheTestCase):
     """Bytes that Django's own cache cannot decode: it raises, for all keys asked for at once."""
 

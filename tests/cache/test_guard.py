@@ -352,7 +352,7 @@ class FailureTests(GuardedTestCase):
         guard = guard_of("default")
         guard.owe({"k": None})
 
-        def owe_again(store: Store, keys: object, other_key: object = None) -> None:
+        def owe_again(store: Store, keys: object, mark: object = None) -> None:
             guard.owe({"k": None})
 
         with mock.patch.object(Store, "renew", owe_again):

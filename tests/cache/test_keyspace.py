@@ -17,7 +17,7 @@ from cachalot.core.cache.keyspace import cache_of, namespace_of
 from cachalot.utils import get_query_cache_key, get_table_cache_key
 from tests import keygens
 from tests.library.models import Tag
-from tests.support import CacheTestCase, close_caches, in_thread
+from tests.support import CacheTestCase, close_caches, in_thread, versions_in_cache
 
 tenant = "public"
 
@@ -105,6 +105,7 @@ class KeyFunctionTests(CacheTestCase):
                 self.assertNotIn("fixed", entries)
 
     @keyed()
+    @versions_in_cache
     def test_versions_lie_under_djangos_default_keys(self) -> None:
         names()
         key = get_table_cache_key("default", "library_tag")

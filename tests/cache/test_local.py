@@ -17,8 +17,9 @@ from django.test import override_settings
 from cachalot.api import invalidate
 from cachalot.core.cache.entries import Stored, pack
 from cachalot.core.cache.local import LocalTier, local_tier
+from cachalot.core.cache.store import Store
 from tests.library.models import Author, Book
-from tests.support import CacheTestCase, in_thread
+from tests.support import CacheTestCase, in_thread, versions_in_cache
 
 pytestmark = pytest.mark.usefixtures("local_tier_by_default")
 
@@ -349,14 +350,16 @@ class ReplicaTests(CacheTestCase):
 
         self.assertEqual(sum(count_queries(self.read, "other")[1] for _ in range(2)), times)
 
+    @versions_in_cache
     def test_a_write_on_the_primary_leaves_it_uncached_for_its_lag(self) -> None:
         from cachalot.core.schema.version_keys import version_keys
 
         with override_settings(CACHALOT_REPLICAS=self.replicas):
             self.read()
             self.assertAsked(0)
-            with mock.patch("cachalot.core.cache.store.Store._set_versions", autospec=True) as sets:
-                sets.side_effect = lambda store, versions, other_key: seen.append(versions)
+            in_use = type(Store(caches["default"]).backend)
+            with mock.patch.object(in_use, "set_versions", autospec=True) as sets:
+                sets.side_effect = lambda side, versions, other_key: seen.append(versions)
                 seen: list[Any] = []
                 Author.objects.create(name="A")
             (key,) = version_keys("other", frozenset({"library_author"}))

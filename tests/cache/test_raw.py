@@ -20,7 +20,7 @@ from cachalot.core.cache.stores import store_of
 from cachalot.core.schema.version_keys import keys_to_renew
 from tests.library.models import Author
 from tests.settings import CACHE
-from tests.support import CacheTestCase, count_queries, counted_calls, in_thread
+from tests.support import CacheTestCase, count_queries, counted_calls, in_thread, versions_in_cache
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ def cache_in_use() -> Any:
     return store.cache
 
 
+@versions_in_cache
 class SideTests(SimpleTestCase):
     """Whatever the cache: each side does what the other does, and finds what the other stores."""
 
@@ -144,6 +145,7 @@ def names() -> list[str]:
 
 
 @override_settings(CACHALOT_LOCAL_SIZE=0)
+@versions_in_cache
 class MixedTests(CacheTestCase):
     """Threads that ask the cache by its raw side, and others that ask it by Django's API."""
 
@@ -192,6 +194,7 @@ class MixedTests(CacheTestCase):
             self.assertEqual(reader(lambda: count_queries(names))[1], 0)
 
 
+@versions_in_cache
 class OtherKeyTests(CacheTestCase):
     """What a writer learns of another key by the question that it asks anyway."""
 
@@ -253,6 +256,7 @@ def in_memory(**parameters: Any) -> Any:
 
 
 @in_memory()
+@versions_in_cache
 class LocalMemoryTests(SimpleTestCase):
     def setUp(self) -> None:
         self.cache: Any = caches["default"]
@@ -301,6 +305,7 @@ class LocalMemoryTests(SimpleTestCase):
                 self.assertLessEqual(len(self.backend.nonce_of.__self__), 3)  # type: ignore[attr-defined]
 
 
+@versions_in_cache
 class ChoiceTests(SimpleTestCase):
     """Whoever has changed anything of a cache is asked by Django's API."""
 

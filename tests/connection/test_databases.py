@@ -351,7 +351,7 @@ class AliasTests(CacheTestCase):
 
     @of_postgresql
     def test_another_process_need_not_know_the_alias(self) -> None:
-        if self.uses_locmem():
+        if self.is_alone():
             self.skipTest("another process has a cache of its own")
         with self.added(direct={"HOST": "127.0.0.01"}):
             self.titles("direct")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from tests.protocol.explorer import explore
 from tests.protocol.model import WHAT_READS_PROMISE, Protocol
 from tests.protocol.mutants import MUTANTS, Mutant
+from tests.protocol.owners import OWNER_MUTANTS
 from tests.protocol.pin_mutants import PIN_MUTANTS
 from tests.protocol.scenarios import SCENARIOS
 from tests.protocol.windows import WINDOWS, Window
@@ -57,7 +58,7 @@ def main() -> None:
     """Print the whole report."""
     for lines in (
         report_scenarios(SCENARIOS),
-        report_mutants((*MUTANTS, *PIN_MUTANTS)),
+        report_mutants((*MUTANTS, *PIN_MUTANTS, *OWNER_MUTANTS)),
         report_windows(WINDOWS),
     ):
         for line in lines:

@@ -168,7 +168,7 @@ class Course:
     def marked_version(self, version: Version, nonce: str) -> Version:
         return PENDING
 
-    def renewed_version(self, version: Version, nonce: str) -> Version:
+    def renewed_version(self, version: Version, nonce: str, is_own: bool) -> Version:
         return nonce, 0
 
     def excepted(self, world: World) -> int:

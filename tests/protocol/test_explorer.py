@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from tests.protocol import owners
 from tests.protocol.__main__ import report_mutants, report_scenarios, report_windows
 from tests.protocol.explorer import explore
 from tests.protocol.model import WHAT_READS_PROMISE, Protocol
 from tests.protocol.mutants import MUTANTS, Mutant
+from tests.protocol.owners import LOST, OWNER_MUTANTS, OWNERS, OwnedMarks
 from tests.protocol.pin_mutants import PIN_MUTANTS
 from tests.protocol.scenarios import SCENARIOS
 from tests.protocol.windows import (
     ONE_WRITER,
     TWO_WRITERS,
     WINDOWS,
-    CountedMarks,
     MarksOfOneProcess,
     Window,
     WithoutExceptions,
@@ -53,11 +54,24 @@ def test_each_exception_is_needed(window: Window) -> None:
 
 
 @pytest.mark.parametrize("scenario", TWO_WRITERS, ids=name_of)
-@pytest.mark.parametrize("variant", [CountedMarks, MarksOfOneProcess])
-def test_variants_that_let_writers_overlap(
-    variant: type[WithoutExceptions], scenario: Scenario
-) -> None:
-    assert explore(variant(scenario)).broken is None
+def test_a_variant_that_lets_writers_overlap(scenario: Scenario) -> None:
+    assert explore(MarksOfOneProcess(scenario)).broken is None
+
+
+@pytest.mark.parametrize("scenario", OWNERS, ids=name_of)
+def test_marks_with_owners_need_no_exception(scenario: Scenario) -> None:
+    assert explore(owners.WithoutExceptions(scenario)).broken is None
+
+
+def test_marks_with_owners_on_a_file_that_is_lost() -> None:
+    assert explore(OwnedMarks(LOST)).broken is None
+
+
+@pytest.mark.parametrize("mutant", OWNER_MUTANTS, ids=name_of)
+def test_each_mistake_with_owners_is_found(mutant: Mutant) -> None:
+    assert explore(mutant.protocol(mutant.scenario)).broken is not None
+    stale = explore(mutant.protocol(mutant.scenario), WHAT_READS_PROMISE)
+    assert (stale.broken is not None) is mutant.is_stale
 
 
 def test_the_report_names_states_and_traces() -> None:

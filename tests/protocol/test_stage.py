@@ -9,7 +9,7 @@ from unittest import mock
 from django.conf import settings
 from django.test import TransactionTestCase, override_settings
 
-from cachalot.core.cache import store
+from cachalot.core.cache import raw, store
 from cachalot.core.cache.door import cache_in_use
 from cachalot.core.cache.entries import Stored
 from cachalot.core.cache.store import Store
@@ -113,6 +113,14 @@ class StageTests(TransactionTestCase):
             with self.subTest(scenario.name):
                 self.assertGreater(self.play(scenario, covering_runs), 10)
 
+    def test_a_nonce_that_comes_back_is_noticed(self) -> None:
+        with (
+            mock.patch.object(store, "new_nonce", return_value="0"),
+            mock.patch.object(raw, "new_nonce", return_value="0"),
+            self.assertRaises(Divergence),
+        ):
+            self.play(ALL[0], all_runs)
+
     def test_mistakes_in_the_real_code_are_noticed(self) -> None:
         def set_instead(cache: ScheduledCache, key: str, value: Any, timeout: Any = None) -> bool:
             cache.set(key, value, timeout)
@@ -132,7 +140,6 @@ class StageTests(TransactionTestCase):
             (statement, Store, "mark_pending", lambda store, *keys: None),
             (statement, Store, "renew", lambda store, *keys: None),
             (statement, Store, "mark_pending", Store.renew),
-            (statement, store, "new_nonce", lambda: "0"),
             (statement, store, "stored_in", lambda key, entry, nonces: Stored(*entry[2:])),
             (cold, ScheduledCache, "add", set_instead),
             (transaction, Overlay, "publishable", publish_all),

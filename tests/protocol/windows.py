@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tests.protocol.model import Protocol
 from tests.protocol.scenarios import INVALIDATE, PINNED, PINNED_TWICE, READ, TRANSACTION, WRITE
-from tests.protocol.world import PENDING, Event, Process, Scenario, Step, Version, World, bit
+from tests.protocol.world import PENDING, Event, Process, Scenario, Step, World, bit
 
 
 class WithoutExceptions(Protocol):
@@ -26,22 +26,6 @@ class UntilNewVersions(Protocol):
             if process.step != "killed"
             for table in process.marked
         )
-
-
-class CountedMarks(WithoutExceptions):
-    """A variant: a version is a number, changed by ``incr()`` alone, which counts the marks.
-
-    Its low bits count the writers at work, its high bits are the nonce; so a writer that ends takes
-    back its own mark and no other's. It would cost: a call for each table, twice; a second key for
-    the timestamp; and ``touch()``, twice, because ``incr()`` keeps the timeout a key has, and the
-    mark of a writer that was killed must expire.
-    """
-
-    def marked_version(self, version: Version, nonce: str) -> Version:
-        return (nonce, 1) if version is None else (version[0], version[1] + 1)
-
-    def renewed_version(self, version: Version, nonce: str) -> Version:
-        return nonce, 0 if version is None else max(version[1] - 1, 0)
 
 
 class MarksOfOneProcess(WithoutExceptions):

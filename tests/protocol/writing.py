@@ -68,7 +68,8 @@ class Writing(Pinning):
         tables = self.tables_of(who, process)
         table = tables[process.i]
         nonce = self.nonce(who, process, "renewed", table, world)
-        version = self.renewed_version(world.versions[table], nonce)
+        is_own = table in process.marked
+        version = self.renewed_version(world.versions[table], nonce, is_own)
         has_part = table in process.marked or table in process.missed
         has_part |= self._statement_of(who, process)[0] == "invalidate"
         process = process._replace(

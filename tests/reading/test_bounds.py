@@ -21,7 +21,7 @@ from cachalot.core.connection.state import state_of
 from cachalot.core.schema.version_keys import keys_to_renew
 from tests.library.models import Author, Tag
 from tests.settings import CACHE
-from tests.support import CacheTestCase, count_queries, counted_calls
+from tests.support import CacheTestCase, count_queries, counted_calls, versions_in_cache
 
 
 def fill(rows: int) -> None:
@@ -89,6 +89,7 @@ class BoundTests(CacheTestCase):
             entries = [entry for level in overlay.levels for entry in level.entries]
             self.assertEqual(len(entries), 150)
 
+    @versions_in_cache
     def test_a_commit_publishes_at_once_whatever_the_number_of_results(self) -> None:
         for size in (1, 1000):
             Tag.objects.count()
@@ -104,6 +105,7 @@ class BoundTests(CacheTestCase):
             self.assertEqual(count_queries(lambda: len(Tag.objects.filter(pk__lt=0))), (0, 0))
 
     @pytest.mark.usefixtures("local_tier_by_default")
+    @versions_in_cache
     def test_a_read_asks_the_cache_no_more_than_it_must(self) -> None:
         author = Author.objects.create(name="A")
 
@@ -134,6 +136,7 @@ class BoundTests(CacheTestCase):
                 self.assertEqual(calls, expected)
 
     @pytest.mark.usefixtures("local_tier_by_default")
+    @versions_in_cache
     def test_one_query_learns_for_the_others_what_was_written_elsewhere(self) -> None:
         reads = [lambda n=n: len(Author.objects.filter(pk__gt=n)) for n in range(3)]
         for read in reads * 2:
@@ -148,6 +151,7 @@ class BoundTests(CacheTestCase):
                 {"get": 2, "set_entries": 1} if number == 0 else {"get": 1, "set_entries": 1},
             )
 
+    @versions_in_cache
     def test_a_write_asks_the_cache_twice(self) -> None:
         author = Author.objects.create(name="A")
         with counted_calls() as calls:
@@ -170,6 +174,7 @@ class BoundTests(CacheTestCase):
                     self.assertLess(peak, peak_of_iterator() + 200_000)
 
     @override_settings(CACHALOT_ADDITIONAL_TABLES=[f"table_{number}" for number in range(3000)])
+    @versions_in_cache
     def test_the_last_invalidation_of_many_tables_is_one_question(self) -> None:
         tables = [f"table_{number}" for number in range(3000)]
         # The first time, what the cache knows nothing of is added.

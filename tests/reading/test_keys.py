@@ -20,7 +20,7 @@ from cachalot.utils import get_query_cache_key, get_table_cache_key
 from tests import keygens
 from tests.library.models import Author, Book, OddlyNamed, Tag
 from tests.settings import CACHE
-from tests.support import CacheTestCase, in_process
+from tests.support import CacheTestCase, in_process, versions_in_cache
 
 
 def key_of(queryset: Any, using: str = "default") -> str:
@@ -305,6 +305,7 @@ class GeneratorTests(CacheTestCase):
         self.assertNeverCached(self.read)
 
     @override_settings(CACHALOT_TABLE_KEYGEN="tests.keygens.prefixed_table_key")
+    @versions_in_cache
     def test_a_version_lies_under_the_generated_key(self) -> None:
         self.assertCached(self.read)
         self.assertIn(("default", "library_book"), keygens.calls)

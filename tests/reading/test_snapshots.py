@@ -17,7 +17,7 @@ from cachalot.core.connection.visibility import Visibility
 from cachalot.core.reading import snapshots
 from cachalot.utils import get_table_cache_key
 from tests.library.models import Author, Tag
-from tests.support import CacheTestCase, count_queries, in_thread
+from tests.support import CacheTestCase, count_queries, in_thread, versions_in_cache
 
 
 def names() -> list[str]:
@@ -217,6 +217,7 @@ class SnapshotTests(CacheTestCase):
         self.assertQuery(names)
         self.assertQuery(names)
 
+    @versions_in_cache
     def test_an_evicted_version_is_not_pinned(self) -> None:
         names(), tags()
         key = get_table_cache_key("default", "library_author")

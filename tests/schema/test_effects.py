@@ -222,7 +222,7 @@ def test_effect(effect: Effect, mode: str) -> None:
     Author.objects.create(name="old")
     Shelf.objects.create(label="old")
     case = CacheTestCase()
-    if mode == "elsewhere" and case.uses_locmem():
+    if mode == "elsewhere" and case.is_alone():
         pytest.skip("another process has a cache of its own")
     try:
         execute(*effect.before)
@@ -247,7 +247,7 @@ def test_effect(effect: Effect, mode: str) -> None:
         execute(*effect.after)
 
 
-@pytest.mark.skipif("CacheTestCase().uses_locmem()")
+@pytest.mark.skipif("CacheTestCase.is_alone()")
 class OtherProcessTests(CacheTestCase):
     """What another process has changed of the schema a moment ago."""
 

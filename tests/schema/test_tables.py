@@ -528,7 +528,7 @@ class ViewTests(CacheTestCase):
         self.assertEqual(self.assertMisses(read), [])
 
     def test_a_view_that_another_process_makes_anew(self) -> None:
-        if self.uses_locmem():
+        if self.is_alone():
             self.skipTest("LocMemCache is one process's own")
 
         def read() -> list[Any]:

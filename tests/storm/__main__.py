@@ -17,7 +17,8 @@ from django.core.cache import caches
 from django.db import connection
 
 import tests.storm
-from cachalot.core.cache import guard, store
+from cachalot.core.cache import board as versions_board
+from cachalot.core.cache import guard, raw
 from tests.storm.board import ROWS, Board, Plan, counter_table
 from tests.storm.caches import CACHES, FileCache
 from tests.storm.monkey import Storm
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.update(
         CACHALOT_TEST_DB=options.database,
         CACHALOT_TEST_CACHE=options.cache,
+        CACHALOT_TEST_BOARD=os.path.join(directory, "board"),
         CACHALOT_TEST_NAME=os.path.join(directory, "storm.sqlite3") if is_file else name,
         DJANGO_SETTINGS_MODULE="tests.settings",
     )
@@ -77,7 +79,8 @@ def in_database(
     settings.CACHES["default"].update(cache.settings())
     django.setup()
     # So that a storm of a minute sees what otherwise takes five.
-    store.PENDING_TIMEOUT = options.pending_seconds
+    raw.PENDING_TIMEOUT = options.pending_seconds
+    versions_board._WINDOW = options.pending_seconds * 10**9 // 3
     guard.REST_SECONDS = options.rest_seconds
     tables = tuple(map(counter_table, range(options.tables or options.writers)))
     plan = Plan(tables, options.writers, options.readers, options.seed, options.pause)

@@ -61,6 +61,28 @@ class FileCache:
             self._remove(path)
 
 
+class LocalMemory(FileCache):
+    """Each process has results of its own, and the versions lie on a board."""
+
+    def __init__(self, directory: str, chance: random.Random) -> None:
+        super().__init__(directory, chance)
+        self.board = Path(directory) / "board"
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def damages(self) -> dict[str, tuple[Callable[[], object], float]]:
+        return {"losses": (self.lose, 1), "flushes": (self.flush, 1)}
+
+    def lose(self) -> None:
+        self.board.unlink(missing_ok=True)
+
+    def flush(self) -> None:
+        from django.core.cache import caches
+
+        caches["default"].clear()
+
+
 class Server(FileCache):
     """A server of its own, on a port of its own, that keeps nothing when it is killed."""
 
@@ -168,4 +190,5 @@ CACHES = {
     "django_redis": DjangoRedisServer,
     "pymemcache": MemcachedServer,
     "file": FileCache,
+    "locmem": LocalMemory,
 }

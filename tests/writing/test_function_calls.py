@@ -306,7 +306,7 @@ class FunctionTests(StatementTestCase):
         self.assertEqual(in_thread(queried), {**HITS, Publisher: 1})
 
     def test_another_process_makes_it(self) -> None:
-        if self.uses_locmem():
+        if self.is_alone():
             self.skipTest("LocMemCache is one process's own")
         for call in (self.call, lambda: list(Shelf.objects.annotate(x=NEW))):
             for change in (CHANGE, CHANGE.replace("library_author", "library_tag")

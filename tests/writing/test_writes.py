@@ -136,7 +136,7 @@ class WriteTests(CacheTestCase):
         self.assertEqual(in_process(read), ["Conrad"])
 
     def test_a_write_of_another_process_is_seen(self) -> None:
-        if self.uses_locmem():
+        if self.is_alone():
             self.skipTest("LocMemCache is one process's own")
         self.assertCached(lambda: list(Author.objects.values_list("name")))
         in_process("Author.objects.update(name='Conrad')")

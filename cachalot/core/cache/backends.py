@@ -36,6 +36,17 @@ def lies_in_process(cache: BaseCache) -> bool:
     return isinstance(cache, LocMemCache)
 
 
+def keeps_all_in_process(cache: BaseCache) -> bool:
+    """Whether the cache is Django's local memory in all that it keeps.
+
+    A subclass that reads or writes otherwise may share with other machines what it does.
+    """
+    methods = "get", "get_many", "set", "set_many", "add", "delete"
+    return isinstance(cache, LocMemCache) and all(
+        getattr(type(cache), name) is getattr(LocMemCache, name) for name in methods
+    )
+
+
 def needs_own_client(cache: BaseCache) -> bool:
     """Whether threads must not share the cache: memcached's clients mix up their answers."""
     return isinstance(cache, BaseMemcachedCache)

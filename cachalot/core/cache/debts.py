@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
+from cachalot.core.cache.versions import Mark
 from cachalot.core.locks import fork_safe_lock
 
 
@@ -26,23 +28,30 @@ class Debts:
 
     def __init__(self) -> None:
         self._lock = fork_safe_lock()
-        #: By version key: the number of the debt, and the seconds for which the key stays pending.
-        self.owed: dict[str, tuple[int, int | None]] = {}
+        #: By version key: the number of the debt, the seconds for which the key stays pending, and
+        #: the marks to lift.
+        self.owed: dict[str, tuple[int, int | None, tuple[Mark, ...]]] = {}
         self._number = 0
 
-    def add(self, version_keys: Mapping[str, int | None]) -> None:
-        """Owe these keys."""
+    def add(self, version_keys: Mapping[str, int | None], mark: Mark | None = None) -> None:
+        """Owe these keys, and that ``mark`` be lifted, if it has been set."""
+        new_marks = (mark,) if mark is not None and mark.windows else ()
         with self._lock:
             self._number += 1
             for key, seconds in version_keys.items():
-                self.owed[key] = self._number, seconds
+                marks = self.owed[key][2] if key in self.owed else ()
+                self.owed[key] = self._number, seconds, (*marks, *new_marks)
 
-    def settle(self, renew: Callable[[Mapping[str, int | None]], None]) -> int:
-        """Renew what is owed by ``renew``, if anything is. Return the number of keys."""
+    def settle(self, renew: Callable[..., Any]) -> int:
+        """Renew what is owed by ``Store.renew()``, if anything is. Return the number of keys."""
         with self._lock:
             owed = dict(self.owed)
-        if owed:
-            renew({key: seconds for key, (_, seconds) in owed.items()})
+        by_mark: dict[Mark | None, dict[str, int | None]] = {}
+        for key, (_, seconds, marks) in owed.items():
+            for mark in marks or (None,):
+                by_mark.setdefault(mark, {})[key] = seconds
+        for mark, version_keys in by_mark.items():
+            renew(version_keys, mark=mark)
         with self._lock:
             for key, debt in owed.items():
                 if self.owed.get(key) == debt:

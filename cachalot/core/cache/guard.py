@@ -18,6 +18,7 @@ from cachalot.core.cache.flaws import MISSING, Flaws
 from cachalot.core.cache.keyspace import new_cache
 from cachalot.core.cache.store import PROBE_KEY, Store
 from cachalot.core.cache.stores import store_of
+from cachalot.core.cache.versions import Mark
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import CacheUnavailable
@@ -111,7 +112,12 @@ class Guard:
             and self._failed_settings is caches.settings
         )
 
-    def mark_pending(self, version_keys: Iterable[str], other_key: str | None = None) -> Any:
+    def mark_pending(
+        self,
+        version_keys: Iterable[str],
+        other_key: str | None = None,
+        mark: Mark | None = None,
+    ) -> Any:
         """Mark the keys pending, if the cache can be reached.
 
         Return the raw version under another key, None where the cache was not asked or failed.
@@ -128,12 +134,12 @@ class Guard:
             if raises_failures() and self.debts.owed:
                 self._settle(store)
             try:
-                return store.mark_pending(version_keys, other_key)
+                return store.mark_pending(version_keys, other_key, mark)
             except Exception as error:
                 # A connection that was cut is made anew by the next call.
                 if self._time() - began > SLOW_SECONDS or is_interruption(error):
                     raise
-                return store.mark_pending(version_keys, other_key)
+                return store.mark_pending(version_keys, other_key, mark)
         except InvalidCacheBackendError:
             self.flaws.tell(MISSING)
         except Exception as error:
@@ -144,44 +150,50 @@ class Guard:
                 raise
         return None
 
-    def mark_pending_again(self, version_keys: Mapping[str, int | None]) -> None:
+    def mark_pending_again(self, version_keys: Mapping[str, int | None], mark: Mark) -> None:
         """Keep the keys pending until the mark expires. Raise what the program throws into it."""
-        self._write(Store.mark_pending, version_keys)
+        self._write(Store.mark_pending, version_keys, None, mark)
 
-    def renew(self, version_keys: Mapping[str, int | None], other_key: str | None = None) -> Any:
+    def renew(
+        self,
+        version_keys: Mapping[str, int | None],
+        other_key: str | None = None,
+        mark: Mark | None = None,
+    ) -> Any:
         """Renew versions, now or as soon as the cache answers.
 
         Return the raw version under another key, None where the cache was not asked or failed.
         Raise what the program throws into it: then it is done later.
         """
         if self._may_write():
-            return self._write(Store.renew, version_keys, other_key)
-        self.owe(version_keys)
+            return self._write(Store.renew, version_keys, other_key, mark)
+        self.owe(version_keys, mark)
         return None
 
     def _write(
         self,
-        write: Callable[[Store, Any, str | None], Any],
+        write: Callable[[Store, Any, str | None, Mark | None], Any],
         version_keys: Mapping[str, int | None],
         other_key: str | None = None,
+        mark: Mark | None = None,
     ) -> Any:
         began = self._time()
         try:
             store = store_of(self.cache_alias)
-            return None if store is None else write(store, version_keys, other_key)
+            return None if store is None else write(store, version_keys, other_key, mark)
         except InvalidCacheBackendError:
             self.flaws.tell(MISSING)
-            self.debts.add(version_keys)
+            self.debts.add(version_keys, mark)
         except BaseException as error:
-            self.owe(version_keys)
+            self.owe(version_keys, mark)
             if is_interruption(error):
                 raise
             self._write_failed(error, began)
         return None
 
-    def owe(self, version_keys: Mapping[str, int | None]) -> None:
+    def owe(self, version_keys: Mapping[str, int | None], mark: Mark | None = None) -> None:
         """Remember versions that must be renewed before the cache is used again."""
-        self.debts.add(version_keys)
+        self.debts.add(version_keys, mark)
         # Other processes go on reading, whether this one does or not.
         if not self._has_timer:
             self._retry_seconds = FIRST_RETRY_SECONDS

@@ -6,7 +6,7 @@ Here it is any cache by Django's API, and what is called raw is what Django has 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache as keep_results
 from types import FunctionType
@@ -16,7 +16,15 @@ from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.files import locks
 
-from cachalot.core.cache.versions import Version, nonce_in
+from cachalot.core.cache.versions import (
+    PENDING_TIMEOUT,
+    Mark,
+    Version,
+    clock,
+    is_version,
+    new_nonce,
+    nonce_in,
+)
 
 #: How many versions of one kind of cache are known by what lies in it.
 MAX_NONCES = 4096
@@ -71,6 +79,8 @@ class Backend:
 
     #: Returns the nonce of a raw version, None for one that is pending or is no version.
     nonce_of: Callable[[Any], str | None] = staticmethod(nonce_in)
+    #: The board that the versions lie on, if they do.
+    board: Any = None
     #: Whether a thread may go on with it for as long as ``CACHES`` are the same.
     is_kept = False
     #: Returns what was stored. Raises what the serialiser raises for what it cannot decode.
@@ -101,6 +111,49 @@ class Backend:
                 for key, version in versions.items()
                 if self.cache.add(key, version, timeout=None)
             }
+
+    def mark(
+        self, version_keys: Iterable[str], mark: Mark | None, other_key: str | None = None
+    ) -> Any:
+        """Make versions pending; return what ``set_versions()`` does.
+
+        Most caches cannot tell whose ``mark`` it is.
+        """
+        pending = (clock(), None), PENDING_TIMEOUT
+        return self.set_versions(dict.fromkeys(version_keys, pending), other_key)
+
+    def renew(
+        self,
+        version_keys: Mapping[str, int | None],
+        mark: Mark | None,
+        other_key: str | None = None,
+    ) -> Any:
+        """Store new versions; return what ``set_versions()`` does.
+
+        Each comes with the seconds for which it stays pending instead, None for not at all.
+        """
+        now = clock()
+        return self.set_versions(
+            {
+                key: ((now, None if seconds else new_nonce()), seconds or None)
+                for key, seconds in version_keys.items()
+            },
+            other_key,
+        )
+
+    def timestamps(self, version_keys: Sequence[str], raws: Sequence[Any]) -> list[float]:
+        """Return when each version was made that was found, in seconds since the epoch."""
+        versions = map(self.loads, raws)
+        return [version[0] if is_version(version) else clock() for version in versions]
+
+    def invalidated(self, version_keys: Sequence[str]) -> list[tuple[float, bool] | None]:
+        """Return when each version was made, and whether it is pending; None where there is none.
+
+        Nothing is added.
+        """
+        raws = self.get(version_keys)
+        values: list[Any] = [None if raw is None else self.loads(raw) for raw in raws]
+        return [(value[0], value[1] is None) if is_version(value) else None for value in values]
 
     def set_versions(
         self, versions: Mapping[str, tuple[Version, float | None]], other_key: str | None = None

@@ -16,14 +16,11 @@ from cachalot.core.cache.backends import keeps_nothing, what_serializer_spoils
 from cachalot.core.cache.entries import Stored, checksum_of, stored_in
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.sides import backend_of
-from cachalot.core.cache.versions import Version, clock, is_version, new_nonce
+from cachalot.core.cache.versions import Mark, clock, is_version, new_nonce
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import MissingVersions
 
 logger = logging.getLogger("cachalot")
-
-#: Seconds after which a writer that was killed no longer keeps its tables from being cached.
-PENDING_TIMEOUT = 300
 
 #: Reasons why a cache that answers keeps nothing.
 SPOILS = "meets a cache whose serializer spoils what it is given"
@@ -82,15 +79,13 @@ class Store:
         nonces = tuple(map(self.backend.nonce_of, raws))
         if None not in nonces:
             return nonces  # type: ignore[return-value]
-        for nonce, raw in zip(nonces, raws, strict=True):
-            # A foreign value under a version key: the table counts as pending until its next write
-            # replaces it.
-            if (
-                nonce is None
-                and not is_version(self.backend.loads(raw))
-                and what_serializer_spoils(self.cache) is not None
-            ):
-                raise MissingVersions(SPOILS)
+        # A foreign value under a version key: the table counts as pending until its next write
+        # replaces it.
+        if what_serializer_spoils(self.cache) is not None and any(
+            nonce is None and not is_version(self.backend.loads(raw))
+            for nonce, raw in zip(nonces, raws, strict=True)
+        ):
+            raise MissingVersions(SPOILS)
         return None
 
     def _completed(self, version_keys: Sequence[str], raws: list[Any]) -> list[Any]:
@@ -157,8 +152,12 @@ class Store:
             self._add_missing(version_keys, raws)
             # A small cache may have let go of the first while the last were added.
             raws = self._all(version_keys)
-        versions = zip(version_keys, map(self.backend.loads, raws), strict=True)
-        return {key: version[0] if is_version(version) else clock() for key, version in versions}
+        return dict(zip(version_keys, self.backend.timestamps(version_keys, raws), strict=True))
+
+    def invalidated(self, version_keys: Sequence[str]) -> dict[str, tuple[float, bool]]:
+        """Return when each version was made that there is, and whether it is pending."""
+        found = zip(version_keys, self.backend.invalidated(version_keys), strict=True)
+        return {key: version for key, version in found if version is not None}
 
     def drop_undecodable(self, keys: Iterable[str]) -> None:
         """Delete what makes the cache raise: nothing else would ever replace it.
@@ -183,37 +182,38 @@ class Store:
                 self.cache.get(PROBE_KEY)
                 self.cache.delete(key)
 
-    def mark_pending(self, version_keys: Iterable[str], other_key: str | None = None) -> Any:
+    def mark_pending(
+        self,
+        version_keys: Iterable[str],
+        other_key: str | None = None,
+        mark: Mark | None = None,
+    ) -> Any:
         """Keep every reader from serving and storing results of these keys.
 
-        Return the raw version under another key, as it is once this is done.
+        What is given the same ``mark`` lifts it; nobody does without one. Return the raw version
+        under another key, as it is once this is done.
         """
-        mark = (clock(), None), PENDING_TIMEOUT
-        return self._set_versions(dict.fromkeys(version_keys, mark), other_key)
+        try:
+            return self.backend.mark(version_keys, mark, other_key)
+        finally:
+            recent_versions.forget(version_keys)
 
-    def renew(self, version_keys: Mapping[str, int | None], other_key: str | None = None) -> Any:
+    def renew(
+        self,
+        version_keys: Mapping[str, int | None],
+        other_key: str | None = None,
+        mark: Mark | None = None,
+    ) -> Any:
         """Give these keys new versions: whatever was stored under the old ones is invalid.
 
         A key that comes with a number of seconds stays pending that long instead: it is of a
         database that lags behind, and may show the change at any moment until then. Return the raw
         version under another key, as it is once this is done.
         """
-        now = clock()
-        return self._set_versions(
-            {
-                key: ((now, new_nonce() if seconds is None else None), seconds)
-                for key, seconds in version_keys.items()
-            },
-            other_key,
-        )
-
-    def _set_versions(
-        self, versions: Mapping[str, tuple[Version, float | None]], other_key: str | None
-    ) -> Any:
         try:
-            return self.backend.set_versions(versions, other_key)
+            return self.backend.renew(version_keys, mark, other_key)
         finally:
-            recent_versions.forget(versions)
+            recent_versions.forget(version_keys)
 
     def put(
         self, entries: dict[str, tuple[tuple[str, ...], Stored]], timeout: float | None

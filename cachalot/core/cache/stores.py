@@ -9,7 +9,9 @@ from django.core.cache import caches
 
 from cachalot.core.cache.backends import keep_clients, lies_in_database, needs_own_client
 from cachalot.core.cache.keyspace import cache_of, new_cache
+from cachalot.core.cache.sides import board_of
 from cachalot.core.cache.store import Store
+from cachalot.settings import forget_on_change
 
 
 class _OwnStore:
@@ -28,12 +30,20 @@ class _OwnStore:
 class _Stores(threading.local):
     def __init__(self) -> None:
         self.by_alias: dict[str, _OwnStore] = {}
-        # What caches[alias] takes time to find, and what it was found for: settings that change
-        # replace Django's connections to caches (django/test/signals.py).
-        self.known: dict[str, tuple[object, Store]] = {}
+
+
+class _Known(threading.local):
+    """What ``caches[alias]`` takes time to find, and what it was found for.
+
+    Settings that change replace Django's connections to caches (django/test/signals.py).
+    """
+
+    def __init__(self) -> None:
+        self.by_alias: dict[str, tuple[object, Store]] = {}
 
 
 _of_thread = _Stores()
+_known = _Known()
 _of_parents: list[_Stores] = []
 
 
@@ -43,12 +53,12 @@ def store_of(cache_alias: str) -> Store | None:
     Raise ``InvalidCacheBackendError`` for one that ``CACHES`` does not have.
     """
     connections = caches._connections  # type: ignore[attr-defined]
-    known = _of_thread.known.get(cache_alias)
+    known = _known.by_alias.get(cache_alias)
     if known is not None and known[0] is connections:
         return known[1]
     store = _find_store(cache_alias)
     if store is not None and store.backend.is_kept:
-        _of_thread.known[cache_alias] = connections, store
+        _known.by_alias[cache_alias] = connections, store
     return store
 
 
@@ -56,7 +66,7 @@ def _find_store(cache_alias: str) -> Store | None:
     cache = cache_of(cache_alias)
     store: Store | None = getattr(cache, "_cachalot_store", None)
     # A copy of a cache, or a wrapper around one, may show the store of the original.
-    if store is None or store.cache is not cache:
+    if store is None or store.cache is not cache or store.backend.board is not board_of(cache):
         if lies_in_database(cache):
             return None
         if needs_own_client(cache):
@@ -91,6 +101,14 @@ def _begin_in_child() -> None:
     global _of_thread
     _of_parents.append(_of_thread)
     _of_thread = _Stores()
+
+
+def _forget() -> None:
+    global _known
+    _known = _Known()
+
+
+forget_on_change(_forget)
 
 
 if hasattr(os, "register_at_fork"):

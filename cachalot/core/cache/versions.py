@@ -13,6 +13,29 @@ from cachalot.core.locks import fork_safe_lock
 Version = tuple[float, "str | None"]
 
 
+#: How keys begin under which the version of a schema lies, not of a table. What is learnt from a
+#: database outlives ``cache.clear()``, where the cache can tell.
+SCHEMA_PREFIX = "cachalot:schema:"
+
+#: Seconds after which a writer that was killed no longer keeps its tables from being cached.
+PENDING_TIMEOUT = 300
+
+
+class Mark:
+    """What one write has marked as pending, where a cache tells whose marks are whose.
+
+    The cache fills it in when it sets marks, and takes out what it lifts.
+    """
+
+    __slots__ = ("place", "windows")
+
+    def __init__(self) -> None:
+        #: Where the marks were set: they are lifted nowhere else.
+        self.place: object = None
+        #: The number of the window of time in which each was set.
+        self.windows: dict[int, int] = {}
+
+
 class Clock:
     """Wall-clock time that never gives the same value twice in one process.
 

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from django.db import connections
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
+from cachalot.core.cache.versions import SCHEMA_PREFIX
 from cachalot.core.connection.databases import (
     aliases_of_database,
     lookalikes_of,
@@ -45,7 +46,8 @@ def _digest(kind: bytes, place: str, database: str, table: str) -> str:
         "utf-8", "surrogatepass"
     )
     # Short: caches check each character. Two tables that shared it would be invalidated together.
-    return _PREFIX + blake2b(content, digest_size=_DIGEST_BYTES, person=kind).hexdigest()
+    prefix = SCHEMA_PREFIX if kind == b"schema" else _PREFIX
+    return prefix + blake2b(content, digest_size=_DIGEST_BYTES, person=kind).hexdigest()
 
 
 def _place_of(alias: str) -> str:

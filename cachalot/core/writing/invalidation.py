@@ -12,6 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cachalot.core import events
 from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.recent import recent_versions
+from cachalot.core.cache.versions import Mark
 from cachalot.core.connection.databases import alias_reached_by, aliases_changing_with
 from cachalot.core.connection.driver import is_at_work
 from cachalot.core.connection.state import state_of
@@ -75,13 +76,14 @@ class Invalidation:
         #: last; None where it was not asked for or is not there.
         self.schema: object = None
         self._guard = guard_of()
+        self._mark = Mark()
 
     def begin(self) -> None:
         """Mark the tables pending. Raise ``OperationalError`` if the change is not to be made."""
         if not self._keys:
             return
         try:
-            self.schema = self._guard.mark_pending(self._keys, self._schema_key)
+            self.schema = self._guard.mark_pending(self._keys, self._schema_key, self._mark)
         except Exception as error:
             if is_interruption(error):
                 raise
@@ -122,12 +124,12 @@ class Invalidation:
             if state.is_at_work():
                 state.unfinished.append(self)
                 return False
-        self.schema = self._guard.renew(self._keys, self._schema_key)
+        self.schema = self._guard.renew(self._keys, self._schema_key, self._mark)
         return True
 
     def finish(self) -> None:
         """Renew the versions: what was under way is final."""
-        self._guard.renew(self._keys)
+        self._guard.renew(self._keys, mark=self._mark)
         if self._announces:
             announce(alias_reached_by(self._connection), self._tables)
 
@@ -136,7 +138,7 @@ class Invalidation:
 
         The mark's own end is the first moment at which nothing older can be seen.
         """
-        self._guard.mark_pending_again(self._keys)
+        self._guard.mark_pending_again(self._keys, self._mark)
 
     def fail(self, error: BaseException) -> None:
         """Account for a change of which nobody knows whether it was made."""
@@ -152,9 +154,9 @@ class Invalidation:
             ):
                 self.abandon()
             else:
-                self._guard.renew(self._keys)
+                self._guard.renew(self._keys, mark=self._mark)
         except BaseException:
-            self._guard.owe(self._keys)
+            self._guard.owe(self._keys, self._mark)
             raise
 
 

@@ -1,0 +1,122 @@
+"""The raw side of local memory whose versions lie on a board."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from django.core.cache.backends import locmem
+from django.core.cache.backends.base import BaseCache
+
+from cachalot.core.cache.board import LASTING, PENDING, Board
+from cachalot.core.cache.boards import board_in_use
+from cachalot.core.cache.raw import MAX_NONCES, Backend
+from cachalot.core.cache.versions import SCHEMA_PREFIX, Mark
+
+_MAX_PLACES = 20_000
+
+
+class _Nonces(dict[int, "str | None"]):
+    """Nonces by what a board tells, None for what is pending."""
+
+    def __missing__(self, raw: int) -> str | None:
+        nonce = None if raw >= PENDING else f"{raw:016x}"
+        if len(self) >= MAX_NONCES:
+            self.clear()
+        self[raw] = nonce
+        return nonce
+
+
+class OnBoard(Backend):
+    """A cache whose versions lie on a board, and whose entries lie where ``side`` has them.
+
+    No version is ever missing there, nor is one evicted.
+    """
+
+    nonce_of = _Nonces().__getitem__
+
+    board: Board
+
+    def __init__(self, side: Backend, board: Board) -> None:
+        super().__init__(side.cache)
+        self.board = board
+        self.is_kept, self.loads = side.is_kept, side.loads
+        self.set_entries = side.set_entries  # type: ignore[method-assign]
+        self._side = side
+        self._location = location_of(side.cache)
+        self._reign = board.reign_of(self._location)
+        self._places: dict[tuple[str, ...], tuple[tuple[int, int], ...]] = {}
+
+    def get(self, version_keys: Sequence[str], entry_keys: Sequence[str] = ()) -> list[Any]:
+        raws: list[Any] = []
+        if version_keys:
+            places = self._places_of(tuple(version_keys))
+            raws = self.board.read(places)
+        return raws + self._side.get((), entry_keys) if entry_keys else raws
+
+    def mark(
+        self, version_keys: Iterable[str], mark: Mark | None, other_key: str | None = None
+    ) -> Any:
+        self.board.mark(self._slots_of(version_keys), mark or Mark())
+        return self._told(other_key)
+
+    def renew(
+        self,
+        version_keys: Mapping[str, int | None],
+        mark: Mark | None,
+        other_key: str | None = None,
+    ) -> Any:
+        slots: dict[int, int | None] = {}
+        by_key = zip(self._slots_of(version_keys), version_keys.values(), strict=True)
+        for slot, seconds in by_key:
+            slots[slot] = max(seconds or 0, slots.get(slot) or 0) or None
+        self.board.renew(slots, mark)
+        return self._told(other_key)
+
+    def timestamps(self, version_keys: Sequence[str], raws: Sequence[Any]) -> list[float]:
+        return self.board.times(self._places_of(tuple(version_keys)))
+
+    def invalidated(self, version_keys: Sequence[str]) -> list[tuple[float, bool] | None]:
+        return self.board.invalidated(self._places_of(tuple(version_keys)))
+
+    def _told(self, other_key: str | None) -> int | None:
+        return None if other_key is None else self.get((other_key,))[0]
+
+    def _slots_of(self, version_keys: Iterable[str]) -> list[int]:
+        return [slot for slot, _ in self._places_of(tuple(version_keys))]
+
+    def _places_of(self, version_keys: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+        """Return the slot of each key, and the reign that it is under."""
+        places = self._places.get(version_keys)
+        if places is None:
+            places = tuple(
+                (self.board.slot_of(f"{self._location}\0{name}"), self._reign_over(key))
+                for key, name in zip(version_keys, self._names(version_keys), strict=True)
+            )
+            if len(self._places) >= _MAX_PLACES:
+                self._places.clear()
+            self._places[version_keys] = places
+        return places
+
+    def _reign_over(self, key: str) -> int:
+        return LASTING if key.startswith(SCHEMA_PREFIX) else self._reign
+
+
+def location_of(cache: BaseCache) -> str:
+    """Return the ``LOCATION`` of a ``LocMemCache``, which tells caches of a process apart."""
+    # Django's own keeps under it what lies in the cache, and forgets its name.
+    contents = getattr(cache, "_cache", None)
+    known = locmem._caches.items()  # type: ignore[attr-defined]
+    return next((name for name, each in list(known) if each is contents), "")
+
+
+def clearing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Have ``LocMemCache.clear()`` empty the cache for all processes that share its versions."""
+
+    def clear(self: BaseCache) -> None:
+        original(self)
+        board = board_in_use()
+        if board is not None:
+            board.clear(board.reign_of(location_of(self)))
+
+    return clear
