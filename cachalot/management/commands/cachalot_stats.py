@@ -7,13 +7,10 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.core.cache.backends.dummy import DummyCache
-from django.core.cache.backends.locmem import LocMemCache
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from cachalot.api import get_stats
-from cachalot.cache import cachalot_caches
-from cachalot.core.statistics import published
+from cachalot.core.statistics import is_counting, published
 from cachalot.settings import cachalot_settings
 
 _COUNTS = ("hits", "misses", "not cached", "hit rate", "invalidations")
@@ -59,19 +56,18 @@ class Command(BaseCommand):
     def _show(self, as_json: bool) -> None:
         cache_alias = cachalot_settings.CACHALOT_CACHE
         try:
-            cache = cachalot_caches.get_cache()
-            is_shared = not isinstance(cache, (LocMemCache, DummyCache))
-            processes = published(cache) if is_shared else [get_stats()]
+            of_all = published()
         except Exception as error:
             raise CommandError(
                 f"The cache {cache_alias!r} does not answer ({type(error).__name__}: {error})."
             ) from error
+        processes = [get_stats()] if of_all is None else of_all
         if as_json:
             self.stdout.write(json.dumps(processes))
             return
-        if not cachalot_settings.CACHALOT_STATS:
+        if not is_counting():
             self.stdout.write(self.style.WARNING("CACHALOT_STATS is off: nothing is counted."))
-        if not is_shared:
+        if of_all is None:
             self.stdout.write(
                 f"The cache {cache_alias!r} is not shared between processes, so these are the "
                 "numbers of this process alone."
