@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 from django.apps import AppConfig, apps
 from django.db import Error, connections, models
@@ -44,6 +45,19 @@ def tables_called(name: object, db_alias: str | None = None) -> frozenset[str]:
     if _is_in_a_database(table, name, db_alias):
         return frozenset({table})
     raise LookupError(_what_is_wrong_with(name))
+
+
+def tables_with_relations_called(name: object, db_alias: str | None = None) -> frozenset[str]:
+    """Return what ``tables_called()`` does and, of a model, its many-to-many tables as well."""
+    tables = tables_called(name, db_alias)
+    model = _model_called(name) if isinstance(name, str) else None
+    if model is None:
+        return tables
+    owner: Any = model._meta.concrete_model
+    through = [
+        each for each in models_of(model._meta.app_label) if each._meta.auto_created is owner
+    ]
+    return tables.union(canonical(each._meta.db_table) for each in through)
 
 
 def models_of(app_label: str) -> list[type[models.Model]]:

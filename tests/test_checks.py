@@ -22,7 +22,7 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection, connections
-from django.test import SimpleTestCase, override_settings
+from django.test import SimpleTestCase, modify_settings, override_settings
 
 from cachalot.checks.messages import MESSAGES
 from cachalot.settings import (
@@ -192,6 +192,17 @@ class VersionCheckTests(CheckTestCase):
                 self.assertSays(
                     f"was tested with Django 4.2, 5.2, 6.0, 6.1; this is {installed}.", "W016"
                 )
+
+
+class AppCheckTests(CheckTestCase):
+    def test_a_page_without_an_admin_is_an_error(self) -> None:
+        with modify_settings(INSTALLED_APPS={"append": "cachalot.contrib.admin"}):
+            self.assertSays("and lacks 'django.contrib.admin', which it needs.", "E017")
+        with modify_settings(
+            INSTALLED_APPS={"append": ["django.contrib.admin", "cachalot.contrib.admin"]}
+        ):
+            self.assertReports(None)
+        self.assertReports(None)
 
 
 class DatabaseCheckTests(CheckTestCase):
@@ -661,8 +672,8 @@ class MessageTests(CheckTestCase):
     def test_every_message_says_what_to_do(self) -> None:
         for message_id, (message, hint) in MESSAGES.items():
             with self.subTest(message_id):
-                # One is about no setting.
-                if message_id != "cachalot.W016":
+                # Two are about no setting of cachalot's.
+                if message_id not in {"cachalot.E017", "cachalot.W016"}:
                     self.assertRegex(message, r"^(CACHALOT_|\{name\})")
                     self.assertRegex(message, r"\{\w+!r\}|'supported_only'")
                 self.assertTrue(message.endswith(".") and hint.endswith("."))

@@ -25,6 +25,7 @@ from cachalot.api import cachalot_disabled, invalidate
 from cachalot.core import events
 from cachalot.core.events import Read
 from cachalot.core.outcomes import Outcome
+from cachalot.invalidations import last_invalidations
 from cachalot.recording import Recording, place_of
 from tests.library.models import Author, Book, OddlyNamed, Tag
 from tests.support import CacheTestCase, count_queries, in_thread
@@ -68,10 +69,7 @@ class ToolbarTestCase(CacheTestCase):
         return panels
 
     def rows(self) -> list[tuple[str, str, str]]:
-        return [
-            (row["databases"], row["model"], row["table"])
-            for row in self.panels().last_invalidations()
-        ]
+        return [(row["databases"], row["model"], row["table"]) for row in last_invalidations()]
 
 
 class LookTestCase(ToolbarTestCase):
@@ -400,7 +398,7 @@ class InvalidationTests(ToolbarTestCase):
         seen = []
 
         def look(execute: Any, *args: Any) -> Any:
-            seen.extend(self.panels().last_invalidations())
+            seen.extend(last_invalidations())
             return execute(*args)
 
         with connection.execute_wrapper(look):
@@ -408,12 +406,12 @@ class InvalidationTests(ToolbarTestCase):
         self.assertEqual(
             [(row["table"], row["is_pending"]) for row in seen], [("library_book", True)]
         )
-        (row,) = self.panels().last_invalidations()
+        (row,) = last_invalidations()
         self.assertIs(row["is_pending"], False)
 
     def test_ages_are_readable(self) -> None:
         invalidate(Book, db_alias="default")
-        (row,) = self.panels().last_invalidations()
+        (row,) = last_invalidations()
         for seconds, age in (
             (-5, "0.0 s ago"),
             (0.04, "0.0 s ago"),
@@ -422,14 +420,14 @@ class InvalidationTests(ToolbarTestCase):
             (7300, "2\xa0hours, 1\xa0minute ago"),
         ):
             with mock.patch("time.time", return_value=row["timestamp"] + seconds):
-                (aged,) = self.panels().last_invalidations()
+                (aged,) = last_invalidations()
             self.assertEqual(aged["age"], age)
 
     def test_the_moment_is_exact_and_in_the_current_time_zone(self) -> None:
         before = time.time()
         invalidate(Book, db_alias="default")
         with timezone.override("Asia/Tokyo"):
-            (row,) = self.panels().last_invalidations()
+            (row,) = last_invalidations()
         self.assertTrue(row["moment"].endswith("+09:00"))
         moment = parse_datetime(row["moment"])
         assert moment is not None
@@ -438,7 +436,7 @@ class InvalidationTests(ToolbarTestCase):
 
     def test_what_is_recorded_is_json(self) -> None:
         invalidate(Book)
-        rows = self.panels().last_invalidations()
+        rows = last_invalidations()
         self.assertEqual(json.loads(json.dumps(rows)), rows)
 
 

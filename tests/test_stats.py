@@ -28,9 +28,9 @@ from cachalot.core.statistics import (
     PROCESSES_KEY,
     PUBLISH_SECONDS,
     Statistics,
-    published,
     statistics,
 )
+from cachalot.totals import published
 from tests.library.models import Author, Book
 from tests.support import CacheTestCase, in_process, in_thread
 

@@ -91,6 +91,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{name} names {label!r}, which is the label of no installed app.",
         "{suggestion}The labels are {labels}.",
     ),
+    "cachalot.E017": (
+        "INSTALLED_APPS has 'cachalot.contrib.admin', and lacks {missing}, which it needs.",
+        "Add what is missing, or take 'cachalot.contrib.admin' out.",
+    ),
     **{
         setting.rule.message_id: (setting.rule.message, setting.rule.hint)
         for setting in SETTINGS.values()

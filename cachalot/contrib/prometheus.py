@@ -19,7 +19,7 @@ class CachalotCollector:
     """Gives the numbers of ``get_stats()`` for this process. Nothing of the cache is asked.
 
     Register it once in each process: ``REGISTRY.register(CachalotCollector())``. A query of
-    several tables counts for each of them. Requires ``CACHALOT_STATS``.
+    several tables counts for each of them. Requires ``CACHALOT_STATS``, or the page in the admin.
     """
 
     def describe(self) -> list[Metric]:

@@ -12,12 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from django.apps import apps
-from django.core.cache.backends.dummy import DummyCache
 
 from cachalot.core import events
-from cachalot.core.cache.backends import lies_in_database, lies_in_process
 from cachalot.core.cache.door import guard_of
-from cachalot.core.cache.keyspace import cache_of
 from cachalot.core.cache.local import local_tier
 from cachalot.core.events import Invalidation, Read
 from cachalot.core.interruptions import is_interruption
@@ -177,20 +174,6 @@ def _kind(outcome: Outcome) -> str:
     if outcome.is_hit:
         return "hits"
     return "misses" if outcome is Outcome.MISS else "refusals"
-
-
-def published() -> list[dict[str, Any]] | None:
-    """Return what every process has last published, by the name of the process.
-
-    None stands for a cache in use that other processes cannot see, or that keeps nothing. Raise
-    what the cache raises.
-    """
-    # The keys that are published under do not depend on who asks.
-    cache = cache_of(cachalot_settings.CACHALOT_CACHE)
-    if lies_in_process(cache) or lies_in_database(cache) or isinstance(cache, DummyCache):
-        return None
-    found = cache.get_many(cache.get(PROCESSES_KEY) or ())
-    return sorted(found.values(), key=lambda stats: (stats["process"], stats["since"]))
 
 
 def is_counting() -> bool:
