@@ -14,6 +14,7 @@ from django.template.loader import render_to_string
 from django.templatetags.static import static
 from django.utils.safestring import mark_safe
 
+from cachalot import toolbar
 from cachalot.invalidations import last_invalidations
 from cachalot.recording import Recording
 from cachalot.settings import cachalot_settings
@@ -34,6 +35,12 @@ class CachalotPanel(Panel):
 
     _recording: Recording | None = None
 
+    @classmethod
+    def ready(cls) -> None:
+        """Have the times of reads be theirs alone."""
+        super().ready()  # type: ignore[no-untyped-call]
+        toolbar.install()
+
     @property
     def enabled(self) -> bool:
         """Whether the panel is shown, as its cookie and the toolbar's settings have it."""
@@ -45,7 +52,7 @@ class CachalotPanel(Panel):
         """Record what the request does, or keep it from being cached."""
         around: Recording | Switch | nullcontext[None] = nullcontext()
         if self.enabled:
-            around = self._recording = Recording()
+            around = self._recording = Recording(toolbar.is_asking)
         elif request.COOKIES.get(f"djdt{self.panel_id}") == "off":
             around = cachalot_disabled()
         with around:
