@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from cachalot.api import invalidate
+from cachalot.checks.messages import suggestion
 from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked
 from cachalot.core.schema.introspection import NONE
@@ -91,7 +92,8 @@ class Command(BaseCommand):
 def _require_alias(alias: str | None, known: Iterable[str], noun: str) -> None:
     if alias is not None and alias not in known:
         raise CommandError(
-            f"The {noun} {alias!r} does not exist; configured are {', '.join(sorted(known))}."
+            f"The {noun} {alias!r} does not exist; configured are {', '.join(sorted(known))}. "
+            f"{suggestion(alias, known)}".rstrip()
         )
 
 
