@@ -9,6 +9,8 @@ from typing import Any
 
 from debug_toolbar.panels import Panel
 from debug_toolbar.panels.sql.utils import reformat_sql
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.templatetags.static import static
@@ -37,7 +39,12 @@ class CachalotPanel(Panel):
 
     @classmethod
     def ready(cls) -> None:
-        """Have the times of reads be theirs alone."""
+        """Have the times of reads be theirs alone. Raise ``ImproperlyConfigured``."""
+        if not apps.is_installed("cachalot"):
+            raise ImproperlyConfigured(
+                "DEBUG_TOOLBAR_PANELS has 'cachalot.panels.CachalotPanel', and INSTALLED_APPS "
+                "lacks 'cachalot', which has its templates. Add it, or take the panel out."
+            )
         super().ready()  # type: ignore[no-untyped-call]
         toolbar.install()
 

@@ -614,8 +614,27 @@ class ValueCheckTests(CheckTestCase):
             for name in ("CACHALOT_QUERY_KEYGEN", "CACHALOT_TABLE_KEYGEN"):
                 with self.subTest(name, value=value):
                     self.assertSays(reason, "E009", **{name: value})
-        for value in ("tests.test_checks.generate_key", generate_key):
+        for value in ("tests.test_checks.generate_key", generate_key, max):
             self.assertReports(None, CACHALOT_QUERY_KEYGEN=value)
+
+    def test_a_key_generator_takes_what_it_is_given(self) -> None:
+        for name, value, reason in (
+            ("CACHALOT_QUERY_KEYGEN", lambda: "", "(TypeError: too many positional arguments)"),
+            ("CACHALOT_TABLE_KEYGEN", lambda alias: "", "(TypeError: too many positional"),
+            ("CACHALOT_TABLE_KEYGEN", lambda a, b, c: "", "'c')"),
+        ):
+            with self.subTest(name):
+                self.assertSays(reason, "E009", **{name: value})
+        self.assertReports(None, CACHALOT_TABLE_KEYGEN=lambda db_alias, table, more=1: "")
+
+    def test_aliases_that_may_be_meant_are_listed(self) -> None:
+        for name, value in (
+            ("CACHALOT_DATABASES", "default"),
+            ("CACHALOT_REPLICAS", {"other": "defualt"}),
+            ("CACHALOT_ALIASES", {"direct": "defualt"}),
+        ):
+            (message,) = self.report(**{name: value})
+            self.assertIn("'default', 'other', 'mirror'", str(message.hint))
 
     def test_cache_errors_are_bypassed_or_raised(self) -> None:
         for value in ("ignore", None, True, ["raise"]):

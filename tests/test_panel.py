@@ -16,6 +16,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.http import HttpRequest, HttpResponse
@@ -386,6 +387,16 @@ class OwnWorkTests(LookTestCase):
         self.panels().CachalotPanel.ready()
         self.assertIs(CachePanel._record_call, before)
         self.assertTrue(hasattr(before, "_cachalot_original"))
+
+    def test_a_panel_without_its_app(self) -> None:
+        with (
+            self.assertRaisesMessage(
+                ImproperlyConfigured, "INSTALLED_APPS lacks 'cachalot', which has its templates."
+            ),
+            # The toolbar gets its panels ready.
+            modify_settings(INSTALLED_APPS={"remove": "cachalot"}),
+        ):
+            pass
 
     def test_what_the_toolbar_reads_is_not_the_request(self) -> None:
         self.panels()
