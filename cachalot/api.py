@@ -8,6 +8,7 @@ from django.core.cache import InvalidCacheBackendError
 from django.db import connections, models
 from django.utils.connection import ConnectionDoesNotExist
 
+from cachalot.checks.messages import suggestion
 from cachalot.core.cache.door import cache_in_use, guard_of
 from cachalot.core.cache.versions import clock
 from cachalot.core.connection.databases import aliases_of_database
@@ -129,18 +130,22 @@ def _resolve(names: tuple[object, ...], db_alias: str | None) -> frozenset[str] 
 def _cache_aliases(cache_alias: str | None) -> tuple[str, ...]:
     if cache_alias is None:
         return tuple(settings.CACHES)
-    if cache_alias not in settings.CACHES:
+    if not isinstance(cache_alias, str) or cache_alias not in settings.CACHES:
         raise InvalidCacheBackendError(
-            f"The cache {cache_alias!r} does not exist; CACHES has {', '.join(settings.CACHES)}."
+            f"The cache {cache_alias!r} does not exist; CACHES has {', '.join(settings.CACHES)}. "
+            f"{suggestion(cache_alias, settings.CACHES)}".rstrip()
         )
     return (cache_alias,)
 
 
 def _require_database(db_alias: str | None) -> None:
-    if db_alias is not None and db_alias not in connections.settings:
+    if db_alias is None:
+        return
+    aliases = connections.settings
+    if not isinstance(db_alias, str) or db_alias not in aliases:
         raise ConnectionDoesNotExist(
-            f"The database {db_alias!r} does not exist; DATABASES has "
-            f"{', '.join(connections.settings)}."
+            f"The database {db_alias!r} does not exist; DATABASES has {', '.join(aliases)}. "
+            f"{suggestion(db_alias, aliases)}".rstrip()
         )
 
 

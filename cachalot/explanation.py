@@ -93,6 +93,11 @@ def explain(
         stopped = _first_read_of(queryset)
         if isinstance(stopped, _StoppedRead):
             return _explained(stopped.compiler, stopped.result_type)
+        if stopped is None:
+            raise TypeError(
+                f"{queryset!r} reads nothing and returns None; pass a function that reads, or "
+                "returns a queryset, such as lambda: Book.objects.count()."
+            )
         queryset = stopped
     found = _queryset_of(queryset)
     return _explained(found.query.get_compiler(using=found.db), MULTI)

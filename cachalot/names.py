@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 from django.apps import AppConfig, apps
 from django.db import Error, connections, models
+from django.db.models.manager import BaseManager
 
 from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked
@@ -30,9 +32,7 @@ def tables_called(name: object, db_alias: str | None = None) -> frozenset[str]:
             )
         return frozenset({canonical(name._meta.db_table)})
     if not isinstance(name, str) or not name:
-        raise LookupError(
-            f"{name!r} is neither a model, nor an 'app.Model' lookup, a table or an application."
-        )
+        raise LookupError(_what_is_wrong_with_value(name))
     model = _model_called(name)
     if model is not None:
         return frozenset({canonical(model._meta.db_table)})
@@ -44,6 +44,19 @@ def tables_called(name: object, db_alias: str | None = None) -> frozenset[str]:
     if _is_in_a_database(table, name, db_alias):
         return frozenset({table})
     raise LookupError(_what_is_wrong_with(name))
+
+
+def tables_with_relations_called(name: object, db_alias: str | None = None) -> frozenset[str]:
+    """Return what ``tables_called()`` does and, of a model, its many-to-many tables as well."""
+    tables = tables_called(name, db_alias)
+    model = _model_called(name) if isinstance(name, str) else None
+    if model is None:
+        return tables
+    owner: Any = model._meta.concrete_model
+    through = [
+        each for each in models_of(model._meta.app_label) if each._meta.auto_created is owner
+    ]
+    return tables.union(canonical(each._meta.db_table) for each in through)
 
 
 def models_of(app_label: str) -> list[type[models.Model]]:
@@ -101,19 +114,45 @@ def _what_is_wrong_with(name: str) -> str:
             f"The app {app_label!r} has no model {model_name!r}; its models are: "
             f"{', '.join(there_are) or 'none'}."
         )
-    labels = {
-        f"{config.label}.{model}"
-        for config in apps.get_app_configs()
-        for model in _model_names(config)
-    }
-    by_name = [label for label in sorted(labels) if label.lower().endswith(f".{name.lower()}")]
-    likely = by_name or get_close_matches(
-        name, [*labels, *apps.app_configs, *known_tables().values()], n=1
-    )
+    likely = _likely(name)
     hint = f" Did you mean {' or '.join(map(repr, likely))}?" if likely else ""
     return (
         f"{name!r} is neither a model ('app.Model'), nor a table, nor an application.{hint} A "
         "table that is about to be made can be named in CACHALOT_ADDITIONAL_TABLES."
+    )
+
+
+def _likely(name: str) -> list[str]:
+    """Return what ``name`` may have been meant to be; nothing if that cannot be told."""
+    meant: dict[str, list[str]] = {}
+    for config in apps.get_app_configs():
+        for model in _model_names(config):
+            label = f"{config.label}.{model}"
+            meant.setdefault(label.lower(), []).append(label)
+            meant.setdefault(model.lower(), []).append(label)
+        for spelling in {config.label.lower(), config.name.lower()}:
+            meant.setdefault(spelling, []).append(config.label)
+    for table in known_tables().values():
+        meant.setdefault(table.lower(), []).append(table)
+    nearest = get_close_matches(name.lower(), meant, n=1)
+    return meant[nearest[0]] if nearest else []
+
+
+def _what_is_wrong_with_value(value: object) -> str:
+    """Return what to say of what is no text, or an empty one. Nothing is read for it."""
+    if isinstance(value, models.Model):
+        return (
+            f"An instance of {type(value).__name__} is no table; name its model: "
+            f"{value._meta.label!r}."
+        )
+    if isinstance(value, (models.QuerySet, BaseManager)):
+        return f"A {type(value).__name__} is no table; name its model: {value.model._meta.label!r}."
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return f"{value!r} holds names; pass them one by one, such as invalidate(*names)."
+    hint = " In a template, a name stands in quotes." if value in ("", None) else ""
+    return (
+        f"{value!r} is no name; name a model (the class, or 'app.Model'), a table or an "
+        f"application.{hint}"
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import inspect
-import time
 from collections.abc import Awaitable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -12,24 +10,17 @@ from typing import Any
 from debug_toolbar.panels import Panel
 from debug_toolbar.panels.sql.utils import reformat_sql
 from django.apps import apps
-from django.db import connections
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.templatetags.static import static
 from django.utils.safestring import mark_safe
-from django.utils.timesince import timesince
-from django.utils.timezone import localtime
 
-from cachalot.core.cache.door import guard_of
-from cachalot.core.connection.databases import aliases_of_database
-from cachalot.core.schema.tables import known_tables
-from cachalot.core.schema.version_keys import version_keys
-from cachalot.core.sql.names import canonical
+from cachalot import toolbar
+from cachalot.invalidations import last_invalidations
 from cachalot.recording import Recording
 from cachalot.settings import cachalot_settings
 from cachalot.switches import Switch, cachalot_disabled
-
-_UTC = datetime.timezone.utc
 
 
 class CachalotPanel(Panel):
@@ -46,6 +37,17 @@ class CachalotPanel(Panel):
 
     _recording: Recording | None = None
 
+    @classmethod
+    def ready(cls) -> None:
+        """Have the times of reads be theirs alone. Raise ``ImproperlyConfigured``."""
+        if not apps.is_installed("cachalot"):
+            raise ImproperlyConfigured(
+                "DEBUG_TOOLBAR_PANELS has 'cachalot.panels.CachalotPanel', and INSTALLED_APPS "
+                "lacks 'cachalot', which has its templates. Add it, or take the panel out."
+            )
+        super().ready()  # type: ignore[no-untyped-call]
+        toolbar.install()
+
     @property
     def enabled(self) -> bool:
         """Whether the panel is shown, as its cookie and the toolbar's settings have it."""
@@ -57,7 +59,7 @@ class CachalotPanel(Panel):
         """Record what the request does, or keep it from being cached."""
         around: Recording | Switch | nullcontext[None] = nullcontext()
         if self.enabled:
-            around = self._recording = Recording()
+            around = self._recording = Recording(toolbar.is_asking)
         elif request.COOKIES.get(f"djdt{self.panel_id}") == "off":
             around = cachalot_disabled()
         with around:
@@ -150,53 +152,3 @@ def _kinds(databases: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _number(number: int, singular: str, plural: str) -> str:
     return f"{number} {singular if number == 1 else plural}"
-
-
-def last_invalidations() -> list[dict[str, Any]]:
-    """Return what is known of each table's last invalidation, the latest first.
-
-    Tables that the cache in use has no version of are left out. Nothing is written. Raise what
-    the cache raises.
-    """
-    labels = _model_labels()
-    places: dict[str, list[tuple[str, str]]] = {}
-    for aliases in dict.fromkeys(map(aliases_of_database, connections)):
-        for table in known_tables():
-            (key,) = version_keys(aliases[0], frozenset([table]))
-            places.setdefault(key, []).append((", ".join(aliases), table))
-    versions = guard_of().readable_store().invalidated(list(places))
-    now = time.time()
-    found = []
-    for key, (timestamp, is_pending) in versions.items():
-        moment = localtime(datetime.datetime.fromtimestamp(timestamp, _UTC))
-        for databases, table in places[key]:
-            found.append(
-                {
-                    "databases": databases,
-                    "model": labels.get(table, ""),
-                    "table": known_tables()[table],
-                    "timestamp": timestamp,
-                    "moment": moment.isoformat(),
-                    "age": _age(timestamp, now),
-                    "is_pending": is_pending,
-                }
-            )
-    return sorted(found, key=lambda row: (-row["timestamp"], row["databases"], row["table"]))
-
-
-def _model_labels() -> dict[str, str]:
-    """Map each table to the models that live in it."""
-    labels: dict[str, list[str]] = {}
-    for model in apps.get_models(include_auto_created=True, include_swapped=True):
-        if not model._meta.proxy:
-            labels.setdefault(canonical(model._meta.db_table), []).append(model._meta.label)
-    return {table: ", ".join(names) for table, names in labels.items()}
-
-
-def _age(timestamp: float, now: float) -> str:
-    # Another server's clock may be ahead.
-    seconds = max(now - timestamp, 0.0)
-    if seconds < 60:
-        return f"{seconds:.1f} s ago"
-    earlier, later = (datetime.datetime.fromtimestamp(at, _UTC) for at in (timestamp, now))
-    return f"{timesince(earlier, later)} ago"

@@ -7,7 +7,7 @@ import os
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any
@@ -37,9 +37,13 @@ _ON_PURPOSE = (
 
 
 class Recording:
-    """A context manager: what happens in its block, in this context alone, is kept."""
+    """A context manager: what happens in its block, in this context alone, is kept.
 
-    def __init__(self) -> None:
+    Left out is what happens while ``is_aside()`` is true.
+    """
+
+    def __init__(self, is_aside: Callable[[], bool] = lambda: False) -> None:
+        self._is_aside = is_aside
         #: Pairs of an event and the place where it happened.
         self.events: list[tuple[Read | Invalidation, dict[str, Any]]] = []
 
@@ -54,7 +58,7 @@ class Recording:
 
     def _note(self, event: Read | Invalidation) -> None:
         # Every listener hears of every thread.
-        if _current.get() is self:
+        if _current.get() is self and not self._is_aside():
             self.events.append((event, place_of(sys._getframe(1))))
 
     def as_dict(self) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -56,7 +58,11 @@ class Setting(NamedTuple):
             pass
         except Exception as error:
             reason = f" ({type(error).__name__}: {error})"
-        values = {"name": name, "value": value, "default": self.default, "error": reason}
+        aliases = ", ".join(map(repr, settings.DATABASES))
+        values = {
+            **{"name": name, "value": value, "default": self.default},
+            **{"error": reason, "aliases": aliases},
+        }
         raise WrongSetting(
             self.rule.message_id,
             self.rule.message.format(**values),
@@ -142,10 +148,38 @@ def _aliases(value: Any) -> Any:
     return value
 
 
-def _function(value: Any) -> Callable[..., Any]:
-    function: Callable[..., Any] = import_string(value) if isinstance(value, str) else value
-    _require(callable(function))
-    return function
+def _function_of(*arguments: str) -> Callable[[Any], Callable[..., Any]]:
+    """Return what reads a function that can be called with so many arguments."""
+
+    def read(value: Any) -> Callable[..., Any]:
+        function: Callable[..., Any] = import_string(value) if isinstance(value, str) else value
+        _require(callable(function))
+        try:
+            accepted = inspect.signature(function)
+        except ValueError:
+            return function  # one in C does not tell
+        accepted.bind(*arguments)
+        return function
+
+    return read
+
+
+def _query_keygen(value: Any) -> Callable[..., Any]:
+    function = _function_of("compiler")(value)
+    if function.__module__ == "cachalot.utils":
+        return function
+
+    @wraps(function)
+    def generate(compiler: Any) -> str:
+        key = function(compiler)
+        if not isinstance(key, str):
+            raise ImproperlyConfigured(
+                f"CACHALOT_QUERY_KEYGEN is {value!r}, which has returned {key!r}. Have it return a "
+                "text, or raise cachalot.utils.UncachableQuery."
+            )
+        return key
+
+    return generate
 
 
 def _policy(value: Any) -> str:
@@ -166,7 +200,8 @@ def _place(value: Any) -> str | None:
 DATABASES = Rule(
     "cachalot.E002",
     "{name} is {value!r}, which is neither 'supported_only' nor a list, tuple, set or frozenset.",
-    "Use 'supported_only' or a list of aliases in DATABASES; the default is {default!r}.",
+    "Use 'supported_only' or a list of aliases in DATABASES, which has {aliases}; the default is "
+    "{default!r}.",
     _databases,
 )
 SWITCH = Rule(
@@ -184,7 +219,7 @@ TIMEOUT = Rule(
 NAMES = Rule(
     "cachalot.E007",
     "{name} is {value!r}, which is no list, tuple, set or frozenset of strings.",
-    "Use one, even for a single name; the default is {default!r}.",
+    "Use one, even for a single name, with models as 'app.Model'; the default is {default!r}.",
     _names,
 )
 MAP_OF_NAMES = Rule(
@@ -193,11 +228,15 @@ MAP_OF_NAMES = Rule(
     "Use a dict like {{'orders': ['orders_audit']}}; the default is {default!r}.",
     _map_of_names,
 )
-FUNCTION = Rule(
+QUERY_KEYGEN = Rule(
     "cachalot.E009",
-    "{name} is {value!r}, which is neither a function nor the path of one{error}.",
-    "Use a function or its dotted path; the default is {default!r}.",
-    _function,
+    "{name} is {value!r}, which is neither a fitting function nor the path of one{error}.",
+    "Use a function of a compiler, or its dotted path; the default is {default!r}.",
+    _query_keygen,
+)
+TABLE_KEYGEN = QUERY_KEYGEN._replace(
+    hint="Use a function of an alias and a table, or its dotted path; the default is {default!r}.",
+    read=_function_of("db_alias", "table"),
 )
 POLICY = Rule(
     "cachalot.E010",
@@ -227,18 +266,18 @@ REPLICAS = Rule(
     "cachalot.E015",
     "{name} is {value!r}, which does not map aliases in DATABASES to a primary and a lag.",
     "Use a dict like {{'replica': {{'primary': 'default', 'max_lag': 2.0}}}}, the lag in seconds "
-    "above 0; the default is {default!r}.",
+    "above 0; DATABASES has {aliases}, and the default is {default!r}.",
     _replicas,
 )
 ALIASES = Rule(
     "cachalot.E016",
     "{name} is {value!r}, which does not map aliases to aliases in DATABASES.",
     "Use a dict like {{'direct': 'default'}} for two aliases of one database, and map an alias to "
-    "itself for a database of its own; the default is {default!r}.",
+    "itself for a database of its own; DATABASES has {aliases}, and the default is {default!r}.",
     _aliases,
 )
 PLACE = Rule(
-    "cachalot.E017",
+    "cachalot.E018",
     "{name} is {value!r}, which is neither None, 'auto' nor the absolute path of a file.",
     "Name a file in a folder that all processes of the site may write, or None for no sharing; the "
     "default is {default!r}.",

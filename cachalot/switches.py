@@ -34,6 +34,11 @@ class Switch:
         if isinstance(target, type):
             self._switch_dispatch(target)
             return target
+        if not callable(target):
+            raise TypeError(
+                f"What is decorated must be a function or a view class, not {target!r}; around a "
+                "block of code, use a with statement."
+            )
         return self._switched(target)
 
     def _switched(self, function: F) -> F:

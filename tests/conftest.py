@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,28 @@ CLIENTS = (
     "writing/test_transactions.py",
     "writing/test_writes.py",
 )
+#: Tests for which the progress has one dot.
+TESTS_A_DOT = 25
+_progress = [0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(TESTS).as_posix().startswith(CLIENTS):
             item.add_marker("clients")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_teststatus(report: Any, config: pytest.Config) -> Generator[None, Any, Any]:
+    """Show one dot for many tests that have passed or were skipped, so that all fit on a screen."""
+    status = yield
+    category, letter, word = status
+    if letter not in {".", "s", "u", "-"} or report.failed or config.get_verbosity() > 0:
+        return status
+    if letter in {".", "s"}:
+        _progress[0] += 1
+    is_shown = letter in {".", "s"} and not _progress[0] % TESTS_A_DOT
+    return category, "." if is_shown else "", word
 
 
 def pytest_configure() -> None:

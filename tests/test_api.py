@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.core.cache import InvalidCacheBackendError, caches
 from django.db import IntegrityError, connection, connections, models, transaction
 from django.db.utils import ConnectionDoesNotExist
@@ -22,7 +23,7 @@ from cachalot.api import (
 from cachalot.cache import cachalot_caches
 from cachalot.core.cache.versions import Clock
 from cachalot.core.schema import catalogue
-from cachalot.signals import post_invalidation
+from cachalot.signals import TableSignal, post_invalidation
 from tests.library.models import Author, Book, Novel, Review, Tag
 from tests.support import CacheTestCase, close_connections, count_queries, in_thread
 
@@ -98,6 +99,9 @@ class InvalidateTests(CacheTestCase):
             ("Author", "Did you mean 'library.Author'?"),
             ("libary.Author", "Did you mean 'library.Author'?"),
             ("library_authors", "Did you mean 'library_author'?"),
+            ("Autor", "Did you mean 'library.Author'?"),
+            ("django.contrib.auth", "Did you mean 'auth'?"),
+            ("tests.library.models.Author", "neither a model"),
             ("no_such_table", "neither a model ('app.Model'), nor a table, nor an application"),
             ("some.table", "neither a model"),
         ):
@@ -137,8 +141,55 @@ class InvalidateTests(CacheTestCase):
                 [Author, "library.Auhtor"],
                 {},
             ),
-            (LookupError, "3 is neither a model, nor an 'app.Model' lookup", [Author, 3], {}),
-            (LookupError, "'' is neither a model", [Author, ""], {}),
+            (
+                LookupError,
+                "3 is no name; name a model (the class, or 'app.Model')",
+                [Author, 3],
+                {},
+            ),
+            (LookupError, "'' is no name; name a model", [Author, ""], {}),
+            (
+                LookupError,
+                "An instance of Author is no table; name its model: 'library.Author'.",
+                [Author, Author(name="a")],
+                {},
+            ),
+            (
+                LookupError,
+                "A QuerySet is no table; name its model: 'library.Author'.",
+                [Author, Author.objects.all()],
+                {},
+            ),
+            (
+                LookupError,
+                "A Manager is no table; name its model: 'library.Author'.",
+                [Author, Author.objects],
+                {},
+            ),
+            (
+                LookupError,
+                "['library.Author'] holds names; pass them one by one",
+                [Author, ["library.Author"]],
+                {},
+            ),
+            (
+                ConnectionDoesNotExist,
+                "DATABASES has default, other, mirror. Did you mean 'default'?",
+                [Author],
+                {"db_alias": "defualt"},
+            ),
+            (
+                ConnectionDoesNotExist,
+                "The database ['default'] does not exist; DATABASES has",
+                [Author],
+                {"db_alias": ["default"]},
+            ),
+            (
+                InvalidCacheBackendError,
+                "CACHES has default, second. Did you mean 'second'?",
+                [Author],
+                {"cache_alias": "secnd"},
+            ),
             (
                 ConnectionDoesNotExist,
                 "The database 'x' does not exist; DATABASES has default, other",
@@ -474,6 +525,59 @@ class SignalTests(CacheTestCase):
 
         with self.assertRaisesMessage(ValueError, "Abstract is abstract and has no table"):
             post_invalidation.connect(receive, sender=Abstract)
+
+    def test_so_does_its_label(self) -> None:
+        received: list[str] = []
+
+        def receive(sender: str, **kwargs: object) -> None:
+            received.append(sender)
+
+        for label in ("library.Author", "library.author"):
+            post_invalidation.connect(receive, sender=label)
+            Author.objects.create(name="A")
+            self.assertEqual(set(received), {"library_author"})
+            received.clear()
+            self.assertIs(post_invalidation.disconnect(receive, sender=label), True)
+
+    def test_a_label_may_be_named_before_its_model_is_there(self) -> None:
+        def receive(**kwargs: object) -> None: ...
+
+        signal = TableSignal()
+        with mock.patch.object(apps, "models_ready", False):
+            signal.connect(receive, sender="library.Author")
+            signal.connect(receive, sender="library_tag")
+            signal.connect(receive, sender="library.ToCome")
+        self.addCleanup(apps._pending_operations.clear)
+        for sender, has in ((Author, True), (Tag, True), (Book, False)):
+            self.assertIs(signal.has_listeners(sender), has)
+
+    def test_a_sender_that_sends_nothing(self) -> None:
+        def receive(**kwargs: object) -> None: ...
+
+        for sender, error, message in (
+            ("library.Auhtor", LookupError, "Did you mean 'library.Author'?"),
+            (Author(name="A"), TypeError, "use a model, the name of a table, or None for all."),
+            (3, TypeError, "and 3 is none; use a model"),
+        ):
+            with self.subTest(message), self.assertRaisesMessage(error, message):
+                post_invalidation.connect(receive, sender=sender)
+        for sender, hint in (
+            ("library_authors", "'library_author'"),
+            ("LIBRARY_AUTHOR", "'library_author'"),
+            ("Author", "'library.Author'"),
+        ):
+            with self.subTest(sender), self.assertLogs("cachalot", "WARNING") as logs:
+                post_invalidation.connect(receive, sender=sender)
+                post_invalidation.disconnect(receive, sender=sender)
+            self.assertIn(f"connected to {sender!r}, which is the table of no", logs.output[0])
+            self.assertIn(f"Did you mean {hint}?", logs.output[0])
+        with (
+            override_settings(CACHALOT_ADDITIONAL_TABLES=["library_authors"]),
+            self.assertNoLogs("cachalot"),
+        ):
+            for sender in ("library_authors", "stock"):
+                post_invalidation.connect(receive, sender=sender)
+                post_invalidation.disconnect(receive, sender=sender)
 
     def test_a_receiver_that_raises_is_logged_and_breaks_nothing(self) -> None:
         received = []

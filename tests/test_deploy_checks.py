@@ -35,11 +35,24 @@ class RedisLike(BaseCache):
     def get_client(self, key: object = None, *, write: bool = False) -> RedisLike:
         return self
 
+    def get(self, key: str, default: Any = None, version: Any = None) -> Any:
+        return default
+
     def info(self, section: str) -> dict[str, Any]:
         assert section == "memory"
         if self.memory is None:
             raise ConnectionError("refused")
         return self.memory
+
+
+class Silent(BaseCache):
+    """A cache whose server is not there."""
+
+    def __init__(self, location: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+
+    def get(self, key: str, default: Any = None, version: Any = None) -> Any:
+        raise ConnectionError("refused")
 
 
 class DjangoRedisLike(RedisLike):
@@ -96,12 +109,19 @@ class DeployCheckTests(SimpleTestCase):
 
     def test_a_board_that_cannot_be_made(self) -> None:
         place = "/no-such-folder/board"
-        self.assertReports("E018", repr(place), **in_cache(LOCMEM), CACHALOT_BOARD=place)
-        self.assertReports("E018", "No such file", **in_cache(LOCMEM), CACHALOT_BOARD=place)
+        self.assertReports("E019", repr(place), **in_cache(LOCMEM), CACHALOT_BOARD=place)
+        self.assertReports("E019", "No such file", **in_cache(LOCMEM), CACHALOT_BOARD=place)
 
     def test_a_cache_that_keeps_nothing(self) -> None:
         dummy = "django.core.cache.backends.dummy.DummyCache"
         self.assertReports("W015", "'results', a DummyCache", **in_cache(dummy))
+
+    def test_a_cache_that_does_not_answer(self) -> None:
+        self.assertReports(
+            "W019",
+            "'results', which does not answer (ConnectionError: refused).",
+            **in_cache("tests.test_deploy_checks.Silent"),
+        )
 
     def test_a_timeout_of_no_time(self) -> None:
         for timeout in (0, 0.0):

@@ -172,6 +172,8 @@ class ExplainTests(CacheTestCase):
         for value in (3, [Book()], None, lambda: 3):
             with self.assertRaisesMessage(TypeError, "is no queryset, manager or model"):
                 explain(value)  # type: ignore[arg-type]
+        with self.assertRaisesMessage(TypeError, "reads nothing and returns None; pass a function"):
+            explain(lambda: None)
         with self.assertRaisesMessage(TypeError, "What raw() reads is never cached"):
             explain(Book.objects.raw("SELECT * FROM library_book"))  # type: ignore[arg-type]
 
@@ -223,7 +225,9 @@ class CommandTests(CacheTestCase):
         for code, message in (
             ("Bok.objects.all()", "NameError: name 'Bok' is not defined. Did you mean 'Book'?"),
             ("Xyzzy", "NameError: name 'Xyzzy' is not defined"),
-            ("Book.objects.filter(", "SyntaxError: "),
+            ("Book.objects.filter(", "'Book.objects.filter(' is no expression of Python ("),
+            ("SELECT 1 FROM a", "); write a queryset, such as "),
+            ("", "'' is no expression of Python ("),
             ("Book.objects.filter(nothing=1)", "FieldError: Cannot resolve keyword 'nothing'"),
             ("Book.objects.raw('SELECT 1')", "TypeError: What raw() reads is never cached"),
             ("3", "TypeError: 3 is no queryset, manager or model; what count(), get(),"),

@@ -34,6 +34,7 @@ OPTIONAL = {
     "cachalot.core.cache.raw_redis": {"redis"},
     "cachalot.core.cache.raw_django_redis": {"django_redis", "redis"},
     "cachalot.panels": {"debug_toolbar"},
+    "cachalot.toolbar": {"debug_toolbar"},
     "cachalot.jinja2ext": {"jinja2"},
     "cachalot.contrib.opentelemetry": {"opentelemetry"},
     "cachalot.contrib.prometheus": {"prometheus_client"},

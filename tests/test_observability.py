@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.apps import AppConfig
 from django.test import AsyncRequestFactory, RequestFactory, override_settings
 
 from cachalot.api import Explanation, get_stats
@@ -37,7 +38,7 @@ class ExampleTests(CacheTestCase):
 
     def run_examples(self, *parts: str) -> dict[str, Any]:
         """Run the examples that hold these parts, each the only one, and return their names."""
-        scope: dict[str, Any] = {"Book": Book}
+        scope: dict[str, Any] = {"Book": Book, "INSTALLED_APPS": []}
         for part in parts:
             (example,) = (example for example in EXAMPLES if part in example)
             exec(compile(example, part, "exec"), scope)
@@ -57,7 +58,7 @@ class ExampleTests(CacheTestCase):
         parts = re.findall(r"run_examples\(([^)]*)\)", source)
         named = re.findall(r'"([^"]+)"', " ".join(parts))
         run = {example for example in EXAMPLES for part in named if part in example}
-        self.assertEqual(len(EXAMPLES), 10)
+        self.assertEqual(len(EXAMPLES), 11)
         self.assertEqual(run, set(EXAMPLES))
 
     @override_settings(CACHALOT_STATS=True)
@@ -70,6 +71,10 @@ class ExampleTests(CacheTestCase):
         documented = re.findall(r"^``[a-z_`, ]+(?=   )", PAGE, re.MULTILINE)
         names = re.findall(r"\w+", " ".join(documented))
         self.assertEqual(set(names), set(get_stats()))
+
+    def test_a_page_in_the_admin(self) -> None:
+        (app,) = self.run_examples("contrib.admin")["INSTALLED_APPS"]
+        self.assertEqual(AppConfig.create(app).label, "cachalot_admin")
 
     def test_logs(self) -> None:
         config = self.run_examples("LOGGING")["LOGGING"]

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, modify_settings, override_settings
 from django.utils import timezone
@@ -23,8 +26,9 @@ from django.utils.dateparse import parse_datetime
 
 from cachalot.api import cachalot_disabled, invalidate
 from cachalot.core import events
-from cachalot.core.events import Read
+from cachalot.core.events import Invalidation, Read
 from cachalot.core.outcomes import Outcome
+from cachalot.invalidations import last_invalidations
 from cachalot.recording import Recording, place_of
 from tests.library.models import Author, Book, OddlyNamed, Tag
 from tests.support import CacheTestCase, count_queries, in_thread, versions_in_cache
@@ -37,6 +41,10 @@ pytestmark = pytest.mark.usefixtures("local_tier_by_default")
 class BrokenCache(LocMemCache):
     def get_many(self, *args: Any, **kwargs: Any) -> Any:
         raise ConnectionError("no <route> to host")
+
+
+class PlainCache(LocMemCache):
+    """One that is asked by Django's API: a subclass might do anything."""
 
 
 @modify_settings(INSTALLED_APPS={"append": ["django.contrib.staticfiles", "debug_toolbar"]})
@@ -68,10 +76,7 @@ class ToolbarTestCase(CacheTestCase):
         return panels
 
     def rows(self) -> list[tuple[str, str, str]]:
-        return [
-            (row["databases"], row["model"], row["table"])
-            for row in self.panels().last_invalidations()
-        ]
+        return [(row["databases"], row["model"], row["table"]) for row in last_invalidations()]
 
 
 class LookTestCase(ToolbarTestCase):
@@ -302,6 +307,114 @@ class RequestTests(LookTestCase):
         self.assertEqual(events.listeners, ())
 
 
+class Clock:
+    """Stands still, but for what it is told of."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def take(self, seconds: float, value: Any = None) -> Any:
+        self.now += seconds
+        return value
+
+
+@override_settings(
+    DEBUG_TOOLBAR_PANELS=[
+        "debug_toolbar.panels.sql.SQLPanel",
+        "debug_toolbar.panels.cache.CachePanel",
+        "cachalot.panels.CachalotPanel",
+    ]
+)
+class OwnWorkTests(LookTestCase):
+    """What the toolbar itself does belongs to no read."""
+
+    def read(self, path: str) -> tuple[Read, float]:
+        """Return the one read of a page whose every stack trace takes 1000 s, and every query 10.
+
+        The seconds of all of it are returned as well.
+        """
+        clock, told = Clock(), []
+        execute = CursorWrapper._execute
+
+        def note(event: Read | Invalidation) -> None:
+            if isinstance(event, Read):
+                told.append(event)
+
+        def slow(*args: Any) -> Any:
+            return clock.take(10, execute(*args))
+
+        events.listen(note)
+        self.addCleanup(events.stop_listening, note)
+        modules = "debug_toolbar.panels.cache", "debug_toolbar.panels.sql.tracking"
+        with ExitStack() as stack:
+            for module in modules:
+                trace = f"{module}.get_stack_trace"
+                traces = stack.enter_context(mock.patch(trace))
+                traces.side_effect = lambda **kwargs: clock.take(1000, [])
+            for module in ("cachalot.core.reading.reads", "cachalot.toolbar"):
+                stack.enter_context(mock.patch(f"{module}.perf_counter", clock))
+            stack.enter_context(mock.patch.object(CursorWrapper, "_execute", slow))
+            self.client.get(path)
+        (read,) = told
+        return read, clock.now
+
+    def test_a_miss_takes_what_its_query_takes(self) -> None:
+        Book.objects.create(title="Moby Dick")
+        read, all_of_it = self.read("/books/")
+        self.assertEqual(
+            (read.outcome, read.seconds, read.query_seconds), (Outcome.MISS, 10.0, 10.0)
+        )
+        self.assertEqual(all_of_it, 1010)
+        # What is told of it later is no more.
+        read, _ = self.read("/books/")
+        self.assertEqual((read.outcome.is_hit, read.seconds), (True, 0.0))
+        self.assertEqual(read.query_seconds, 10.0)
+
+    def test_a_hit_takes_no_stack_trace(self) -> None:
+        plain = {"BACKEND": "tests.test_panel.PlainCache", "LOCATION": "plain"}
+        with override_settings(CACHES={**settings.CACHES, "default": plain}):
+            Book.objects.create(title="Moby Dick")
+            self.client.get("/books/")
+            read, all_of_it = self.read("/books/")
+        self.assertEqual((read.outcome, read.seconds), (Outcome.HIT, 0.0))
+        self.assertGreaterEqual(all_of_it, 1000)
+
+    def test_it_is_wrapped_once(self) -> None:
+        from debug_toolbar.panels.cache import CachePanel
+
+        before = CachePanel._record_call
+        self.panels().CachalotPanel.ready()
+        self.assertIs(CachePanel._record_call, before)
+        self.assertTrue(hasattr(before, "_cachalot_original"))
+
+    def test_a_panel_without_its_app(self) -> None:
+        with (
+            self.assertRaisesMessage(
+                ImproperlyConfigured, "INSTALLED_APPS lacks 'cachalot', which has its templates."
+            ),
+            # The toolbar gets its panels ready.
+            modify_settings(INSTALLED_APPS={"remove": "cachalot"}),
+        ):
+            pass
+
+    def test_what_the_toolbar_reads_is_not_the_request(self) -> None:
+        self.panels()
+        from debug_toolbar.panels.sql import tracking
+
+        from cachalot import toolbar
+
+        recording = Recording(toolbar.is_asking)
+        with recording:
+            token = tracking.allow_sql.set(False)
+            list(Author.objects.all())
+            tracking.allow_sql.reset(token)
+            list(Book.objects.all())
+        (statement,) = recording.as_dict()["statements"]
+        self.assertEqual(statement["tables"], ["library_book"])
+
+
 class CheckboxTests(LookTestCase):
     """Unticking the panel switches caching off in this browser alone."""
 
@@ -401,7 +514,7 @@ class InvalidationTests(ToolbarTestCase):
         seen = []
 
         def look(execute: Any, *args: Any) -> Any:
-            seen.extend(self.panels().last_invalidations())
+            seen.extend(last_invalidations())
             return execute(*args)
 
         with connection.execute_wrapper(look):
@@ -409,12 +522,12 @@ class InvalidationTests(ToolbarTestCase):
         self.assertEqual(
             [(row["table"], row["is_pending"]) for row in seen], [("library_book", True)]
         )
-        (row,) = self.panels().last_invalidations()
+        (row,) = last_invalidations()
         self.assertIs(row["is_pending"], False)
 
     def test_ages_are_readable(self) -> None:
         invalidate(Book, db_alias="default")
-        (row,) = self.panels().last_invalidations()
+        (row,) = last_invalidations()
         for seconds, age in (
             (-5, "0.0 s ago"),
             (0.04, "0.0 s ago"),
@@ -423,14 +536,14 @@ class InvalidationTests(ToolbarTestCase):
             (7300, "2\xa0hours, 1\xa0minute ago"),
         ):
             with mock.patch("time.time", return_value=row["timestamp"] + seconds):
-                (aged,) = self.panels().last_invalidations()
+                (aged,) = last_invalidations()
             self.assertEqual(aged["age"], age)
 
     def test_the_moment_is_exact_and_in_the_current_time_zone(self) -> None:
         before = time.time()
         invalidate(Book, db_alias="default")
         with timezone.override("Asia/Tokyo"):
-            (row,) = self.panels().last_invalidations()
+            (row,) = last_invalidations()
         self.assertTrue(row["moment"].endswith("+09:00"))
         moment = parse_datetime(row["moment"])
         assert moment is not None
@@ -439,7 +552,7 @@ class InvalidationTests(ToolbarTestCase):
 
     def test_what_is_recorded_is_json(self) -> None:
         invalidate(Book)
-        rows = self.panels().last_invalidations()
+        rows = last_invalidations()
         self.assertEqual(json.loads(json.dumps(rows)), rows)
 
 

@@ -48,3 +48,14 @@ class CollectorTests(CacheTestCase):
         ):
             self.assertIn(line, page)
         self.assertGreater(size, 0)
+
+    def test_it_says_that_nothing_is_counted(self) -> None:
+        from cachalot.contrib.prometheus import CachalotCollector
+
+        registry = prometheus_client.CollectorRegistry()
+        registry.register(CachalotCollector())
+        with self.assertLogs("cachalot", "WARNING") as logs:
+            for _ in range(2):
+                prometheus_client.generate_latest(registry)
+        (line,) = logs.output
+        self.assertIn("because CACHALOT_STATS is off. Set it to True.", line)

@@ -13,7 +13,6 @@ from unittest import mock
 import pytest
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
-from django.core.cache.backends.locmem import LocMemCache
 from django.core.management import CommandError, call_command
 from django.test import SimpleTestCase, override_settings
 
@@ -23,25 +22,19 @@ from cachalot.core.cache.local import local_tier
 from cachalot.core.events import Invalidation, Read
 from cachalot.core.outcomes import Outcome
 from cachalot.core.statistics import (
+    MAX_MINUTES,
     MAX_REASONS,
     OTHER_REASONS,
     PROCESSES_KEY,
     PUBLISH_SECONDS,
     Statistics,
-    published,
     statistics,
 )
+from cachalot.totals import published
 from tests.library.models import Author, Book
 from tests.support import CacheTestCase, in_process, in_thread
 
 pytestmark = pytest.mark.usefixtures("local_tier_by_default")
-
-
-class BrokenCache(LocMemCache):
-    def get(self, *args: Any, **kwargs: Any) -> Any:
-        raise ConnectionError("no route to host")
-
-    get_many = set = get
 
 
 class SharedLikeCache(BaseCache):
@@ -60,6 +53,29 @@ class SharedLikeCache(BaseCache):
 
     def add(self, key: str, value: Any, timeout: Any = None, version: Any = None) -> bool:
         return self.values.setdefault(key, value) is value
+
+
+class BrokenCache(SharedLikeCache):
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        raise ConnectionError("no route to host")
+
+    get_many = set = get
+
+
+class TenantCache(SharedLikeCache):
+    """One whose keys have the current tenant in them."""
+
+    tenant = ""
+
+    def get(self, key: str, default: Any = None, version: Any = None) -> Any:
+        return super().get(self.make_key(key), default)
+
+    def set(self, key: str, value: Any, timeout: Any = None, version: Any = None) -> None:
+        super().set(self.make_key(key), value)
+
+
+def tenant_key(key: str, key_prefix: str, version: int) -> str:
+    return f"{TenantCache.tenant}:{key}"
 
 
 def titles() -> list[str]:
@@ -124,6 +140,31 @@ class CountingTests(SimpleTestCase):
             self.now += seconds
             self.note(read)
             self.assertEqual(self.publish.call_count, times, self.now)
+
+    def test_each_minute_has_its_numbers(self) -> None:
+        self.now = 60_000.0
+        self.note(read_of(Outcome.HIT, "a"), read_of(Outcome.MISS, "a"))
+        self.now += 59.9
+        self.note(read_of(Outcome.TRANSACTION_HIT, "a"))
+        self.now += 120
+        stats = self.note(
+            read_of(Outcome.NOT_STORED, "a", reason="x"), Invalidation("default", ("a", "b"))
+        )
+        self.assertEqual(
+            stats["minutes"],
+            [
+                {"at": 60_000, "hits": 2, "misses": 1, "refusals": 0, "invalidations": 0},
+                {"at": 60_120, "hits": 0, "misses": 0, "refusals": 1, "invalidations": 2},
+            ],
+        )
+
+    def test_minutes_are_bounded(self) -> None:
+        for _ in range(MAX_MINUTES + 1):
+            self.now += 60
+            stats = self.note(read_of(Outcome.HIT, "a"))
+        minutes = [minute["at"] for minute in stats["minutes"]]
+        self.assertEqual(len(minutes), MAX_MINUTES)
+        self.assertEqual(minutes[-1], int(self.now) // 60 * 60)
 
     def test_it_starts_anew(self) -> None:
         self.note(read_of(Outcome.HIT, "a"))
@@ -218,37 +259,63 @@ class GetStatsTests(StatsTestCase):
         self.assertEqual((process.rpartition(":")[2], hits), (str(child), 0))
 
 
-class PublishedTests(StatsTestCase):
+class PublishedTestCase(StatsTestCase):
+    def shared(self, backend: str = "SharedLikeCache", **options: Any) -> Any:
+        SharedLikeCache.values.clear()
+        config = {"BACKEND": f"tests.test_stats.{backend}", **options}
+        return override_settings(CACHES={**caches.settings, "default": config})
+
+
+class PublishedTests(PublishedTestCase):
     def test_processes_are_listed_until_their_numbers_expire(self) -> None:
-        cache = caches["default"]
-        first, second = Statistics(), Statistics()
-        with self.counting():
+        first, second, third = Statistics(), Statistics(), Statistics()
+        with self.shared(), self.counting():
             for process in (first, second, first):
                 process.publish()
-            self.assertEqual(len(published(cache)), 2)
-            cache.delete(first._key)
+            self.assertEqual(len(published() or ()), 2)
+            del SharedLikeCache.values[first._key]
             second.note(read_of(Outcome.HIT, "a"))
-            self.assertEqual([stats["hits"] for stats in published(cache)], [1])
-            self.assertEqual(cache.get(PROCESSES_KEY), [second._key])
+            self.assertEqual([stats["hits"] for stats in published() or ()], [1])
+            third.publish()
+            keys = caches["default"].get(PROCESSES_KEY)
+        self.assertEqual(keys, sorted([second._key, third._key]))
+
+    def test_one_that_is_listed_asks_for_no_numbers_of_others(self) -> None:
+        process = Statistics()
+        with self.shared(), mock.patch.object(SharedLikeCache, "get_many") as get_many:
+            get_many.return_value = {}
+            process.publish()
+            self.assertEqual(get_many.call_count, 1)
+            process.publish()
+            self.assertEqual(get_many.call_count, 1)
 
     def test_one_that_was_lost_comes_back(self) -> None:
-        cache = caches["default"]
         process = Statistics()
-        process.publish()
-        cache.set(PROCESSES_KEY, [])
-        process.publish()
-        self.assertEqual(len(published(cache)), 1)
+        with self.shared():
+            process.publish()
+            caches["default"].set(PROCESSES_KEY, [])
+            process.publish()
+            self.assertEqual(len(published() or ()), 1)
+
+    def test_caches_that_other_processes_do_not_see(self) -> None:
+        for backend in ("locmem.LocMemCache", "dummy.DummyCache", "db.DatabaseCache"):
+            config = {"BACKEND": f"django.core.cache.backends.{backend}", "LOCATION": "x"}
+            with override_settings(CACHES={"default": config}):
+                self.assertIs(published(), None)
+
+    def test_every_tenant_sees_all_of_them(self) -> None:
+        self.addCleanup(setattr, TenantCache, "tenant", "")
+        with self.shared("TenantCache", KEY_FUNCTION=tenant_key), self.counting():
+            for TenantCache.tenant in ("north", "south"):
+                Statistics().publish()
+            TenantCache.tenant = "west"
+            self.assertEqual(len(published() or ()), 2)
 
     def test_keys_are_ours(self) -> None:
         self.assertTrue(Statistics()._key.startswith("cachalot:"))
 
 
-class CommandTests(StatsTestCase):
-    def shared(self) -> Any:
-        SharedLikeCache.values.clear()
-        config = {"BACKEND": "tests.test_stats.SharedLikeCache"}
-        return override_settings(CACHES={**caches.settings, "default": config})
-
+class CommandTests(PublishedTestCase):
     def test_it_shows_processes_tables_and_reasons(self) -> None:
         with self.shared(), self.counting():
             self.use()
@@ -310,15 +377,13 @@ class CommandTests(StatsTestCase):
 
     def test_a_cache_that_does_not_answer(self) -> None:
         broken = {"default": {"BACKEND": "tests.test_stats.BrokenCache", "LOCATION": "broken"}}
-        # Of local memory the process's own numbers are shown, so this one passes for another.
         with (
             override_settings(CACHES=broken),
-            mock.patch("cachalot.management.commands.cachalot_stats.LocMemCache", ()),
-        ):
-            with self.assertRaisesMessage(
+            self.assertRaisesMessage(
                 CommandError, "The cache 'default' does not answer (ConnectionError: no route"
-            ):
-                self.command()
+            ),
+        ):
+            self.command()
 
     def test_it_watches_until_interrupted(self) -> None:
         pauses: list[float] = []

@@ -51,6 +51,9 @@ class ArgumentTests(SimpleTestCase):
             cachalot_disabled(3)  # type: ignore[call-overload]
         with self.assertRaisesMessage(TypeError, "takes a function or nothing, not 3"):
             cachalot_enabled(3)  # type: ignore[call-overload]
+        for switch in (cachalot_disabled(), cachalot_enabled()):
+            with self.assertRaisesMessage(TypeError, "a function or a view class, not 'books'; "):
+                switch("books")  # type: ignore[type-var]
 
 
 class ViewTestCase(CacheTestCase):

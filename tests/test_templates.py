@@ -73,7 +73,8 @@ class TagTests(CacheTestCase):
             ("'library.Bok'", "The app 'library' has no model 'Bok'; its models are: "),
             (
                 "missing",
-                "'' is neither a model, nor an 'app.Model' lookup, a table or an application.",
+                "'' is no name; name a model (the class, or 'app.Model'), a table or an "
+                "application. In a template, a name stands in quotes.",
             ),
         ):
             with self.subTest(arguments):

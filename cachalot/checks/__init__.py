@@ -5,6 +5,7 @@ from __future__ import annotations
 from cachalot.checks import deploy
 from cachalot.checks.caches import check_cache
 from cachalot.checks.databases import check_aliases, check_databases
+from cachalot.checks.middleware import check_middleware
 from cachalot.checks.tables import check_tables, check_tables_of_databases
 from cachalot.checks.values import check_apps, check_names, check_values
 from cachalot.checks.versions import check_django
@@ -18,6 +19,7 @@ CHECKS = (
     check_apps,
     check_tables,
     check_names,
+    check_middleware,
 )
 DATABASE_CHECKS = (check_tables_of_databases,)
 DEPLOY_CHECKS = deploy.CHECKS

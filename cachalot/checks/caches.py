@@ -7,6 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.cache import caches
+from django.core.cache.backends.memcached import BaseMemcachedCache
+from django.core.cache.backends.redis import RedisCache
 
 from cachalot.checks.messages import listed, message, suggestion
 from cachalot.core.cache.backends import (
@@ -18,21 +20,25 @@ from cachalot.core.cache.backends import (
 )
 from cachalot.settings import SUPPORTED_CACHE_BACKENDS, configured
 
+# Known, and good for nothing but switching caches off.
+_DUMMY = "django.core.cache.backends.dummy.DummyCache"
+
 
 def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
-    """Check the cache that ``CACHALOT_CACHE`` names. It is created, but not asked anything."""
+    """Check the cache that ``CACHALOT_CACHE`` names. Its client is made, and asked nothing."""
     alias = configured("CACHALOT_CACHE")
     if not isinstance(alias, str) or alias not in settings.CACHES:
         near, aliases = suggestion(alias, settings.CACHES), listed(settings.CACHES)
         return [message("cachalot.E003", alias=alias, suggestion=near, aliases=aliases)]
     try:
         cache = caches[alias]
+        make_client(cache)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         return [message("cachalot.E004", alias=alias, error=reason)]
     config: Any = settings.CACHES[alias]
     backend, location = config["BACKEND"], config.get("LOCATION")
-    suitable = listed(SUPPORTED_CACHE_BACKENDS)
+    suitable = listed(SUPPORTED_CACHE_BACKENDS - {_DUMMY})
     if lies_in_database(cache):
         return [message("cachalot.W005", alias=alias, backend=backend, suitable=suitable)]
     backends = {backend, *paths_of(type(cache))}
@@ -48,3 +54,25 @@ def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
     if reads_from_replicas(backends, location, options):
         messages.append(message("cachalot.W008", alias=alias, location=location))
     return messages
+
+
+def make_client(cache: Any) -> None:
+    """Make the client of a cache, and a connection that is not opened: no server is asked.
+
+    Django leaves both to the first call of the cache. Raise what they raise of a package that is
+    not installed, or of what the cache is configured with.
+    """
+    client: Any
+    if isinstance(cache, BaseMemcachedCache):
+        client = getattr(cache, "_cache")  # noqa: B009 (the type of it is unknown)
+    elif isinstance(cache, RedisCache):
+        client = cache._cache.get_client(write=True)
+    elif "django_redis.client.default.DefaultClient" in paths_of(
+        type(getattr(cache, "client", None))
+    ):
+        client = cache.client.get_client(write=True)
+    else:
+        return
+    pool = getattr(client, "connection_pool", None)
+    if pool is not None:
+        pool.connection_class(**pool.connection_kwargs)

@@ -9,11 +9,13 @@ from django.core import checks
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 
+from cachalot.checks.caches import make_client
 from cachalot.checks.messages import message
 from cachalot.checks.values import right_value
 from cachalot.core.cache.backends import (
     keeps_all_in_process,
     keeps_nothing,
+    lies_in_database,
     lies_in_process,
     memory_of_redis,
 )
@@ -31,19 +33,27 @@ def check_timeout(**kwargs: object) -> list[checks.CheckMessage]:
 
 
 def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
-    """Check what the cache does in production. A Redis server is asked for its limits."""
+    """Check what the cache does in production: it is asked, and a Redis for its limits."""
     alias = configured("CACHALOT_CACHE")
     if not isinstance(alias, str) or alias not in settings.CACHES:
         return []  # E003
     try:
         cache = caches[alias]
+        make_client(cache)
     except Exception as error:
         logger.debug("The cache %r could not be checked: %r", alias, error)  # E004
         return []
+    if lies_in_database(cache):
+        return []  # W005
     if lies_in_process(cache):
         return [_problem_of_local_memory(alias, cache)]
     if keeps_nothing(cache):
         return [message("cachalot.W015", alias=alias)]
+    try:
+        cache.get("cachalot:probe")
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        return [message("cachalot.W019", alias=alias, error=reason)]
     problem = _problem_of_redis(cache)
     return [] if problem is None else [message("cachalot.W011", alias=alias, problem=problem)]
 
@@ -62,7 +72,7 @@ def _problem_of_local_memory(alias: str, cache: BaseCache) -> checks.CheckMessag
         path = open_board(place).file.path
     except OSError as error:
         value = configured("CACHALOT_BOARD")
-        return message("cachalot.E018", alias=alias, value=value, error=error)
+        return message("cachalot.E019", alias=alias, value=value, error=error)
     return message(
         "cachalot.W009",
         alias=alias,

@@ -40,7 +40,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "cachalot.W006": (
         "{name} is {value!r}, but is not a cachalot setting. It has no effect.",
-        "{suggestion}The settings are {known}.",
+        "{suggestion}",
     ),
     "cachalot.W007": (
         "CACHALOT_CACHE is {alias!r}, which hides its failures because {option} is {value!r}. An "
@@ -75,6 +75,16 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "Install one of these, or a cachalot that was tested with Django {installed}. What it "
         "replaces of Django may be another there, and results may be stale.",
     ),
+    "cachalot.W017": (
+        "CACHALOT_UNCACHABLE_TABLES is {tables!r}, and leaves out {left_out!r}.",
+        "Add {left_out!r}, as in the default. Migrations that another program has applied, or "
+        "that came with a restored database, are else not seen.",
+    ),
+    "cachalot.W018": (
+        "MIDDLEWARE has {middleware!r}, which serves whole pages for {seconds!r} seconds, whatever "
+        "changes meanwhile.",
+        "Take it out, or silence this where pages may be as old.",
+    ),
     "cachalot.E001": (
         "CACHALOT_DATABASES names {alias!r}, which is no alias in DATABASES.",
         "{suggestion}DATABASES has {aliases}.",
@@ -91,6 +101,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{name} names {label!r}, which is the label of no installed app.",
         "{suggestion}The labels are {labels}.",
     ),
+    "cachalot.E017": (
+        "INSTALLED_APPS has 'cachalot.contrib.admin', and lacks {missing}, which it needs.",
+        "Add what is missing, or take 'cachalot.contrib.admin' out.",
+    ),
     **{
         setting.rule.message_id: (setting.rule.message, setting.rule.hint)
         for setting in SETTINGS.values()
@@ -106,7 +120,7 @@ DEPLOY_MESSAGES = {
         "Use Redis or Memcached, unless {alone} alone runs this project, commands and task queues "
         "included.",
     ),
-    "cachalot.E018": (
+    "cachalot.E019": (
         "CACHALOT_BOARD is {value!r}, where this process cannot share the versions of {alias!r}: "
         "{error}. What it writes is stale in other processes.",
         "Name a file in a folder that all processes of the site may write, or use Redis or "
@@ -125,6 +139,11 @@ DEPLOY_MESSAGES = {
     "cachalot.W015": (
         "CACHALOT_CACHE is {alias!r}, a DummyCache, which keeps nothing.",
         "Name another cache. To switch caching off, set CACHALOT_ENABLED to False.",
+    ),
+    "cachalot.W019": (
+        "CACHALOT_CACHE is {alias!r}, which does not answer ({error}).",
+        "Start its server, or correct CACHES[{alias!r}]. Until it answers, every query goes to the "
+        "database.",
     ),
 }
 

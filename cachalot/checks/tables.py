@@ -20,13 +20,18 @@ _SETTINGS = (
     "CACHALOT_DEPENDENT_TABLES",
     "CACHALOT_TIMEOUTS",
 )
+_MIGRATIONS = "django_migrations"
 # Further away, a name is rather that of a table outside Django than a misspelt one.
 _NEARNESS = 0.85
 
 
 def check_tables(**kwargs: object) -> list[checks.CheckMessage]:
     """Check that what is named as a table does not look like a mistake. No database is asked."""
-    return [mistake for _, mistake in _mistakes()]
+    messages = [mistake for _, mistake in _mistakes()]
+    uncachable = right_value("CACHALOT_UNCACHABLE_TABLES")
+    if uncachable is not None and _MIGRATIONS not in map(table_named, uncachable):
+        messages.append(message("cachalot.W017", tables=tuple(uncachable), left_out=_MIGRATIONS))
+    return messages
 
 
 def check_tables_of_databases(
@@ -40,7 +45,7 @@ def check_tables_of_databases(
         return []
     mistaken = {name for name, _ in _mistakes()}
     models = apps.get_models(include_auto_created=True, include_swapped=True)
-    tables = {canonical(model._meta.db_table) for model in models} | {"django_migrations"}
+    tables = {canonical(model._meta.db_table) for model in models} | {_MIGRATIONS}
     for db_alias in databases:
         introspection = connections[db_alias].introspection
         tables.update(map(canonical, introspection.table_names(include_views=True)))
@@ -55,7 +60,7 @@ def check_tables_of_databases(
 def _mistakes() -> Iterator[tuple[str, checks.CheckMessage]]:
     """Yield each name that looks like a mistake, and its message."""
     models = apps.get_models(include_auto_created=True, include_swapped=True)
-    tables = {canonical(model._meta.db_table) for model in models} | {"django_migrations"}
+    tables = {canonical(model._meta.db_table) for model in models} | {_MIGRATIONS}
     labels = {model._meta.label for model in models}
     class_names = {model.__name__ for model in models}
     outside = set(map(canonical, right_value("CACHALOT_ADDITIONAL_TABLES") or ()))

@@ -55,13 +55,13 @@ def check_apps(**kwargs: object) -> list[checks.CheckMessage]:
 
 def check_names(**kwargs: object) -> list[checks.CheckMessage]:
     """Check that every ``CACHALOT_`` name in Django's settings is one that cachalot reads."""
+    known = ", ".join(SETTINGS)
     return [
         message(
             "cachalot.W006",
             name=name,
             value=getattr(settings, name),
-            suggestion=suggestion(name, SETTINGS),
-            known=", ".join(SETTINGS),
+            suggestion=suggestion(name, SETTINGS).strip() or f"The settings are {known}.",
         )
         for name in sorted(dir(settings))
         if name.startswith("CACHALOT_") and name not in SETTINGS

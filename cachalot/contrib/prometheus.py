@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from prometheus_client.core import (  # type: ignore[import-not-found, unused-ignore]
@@ -12,6 +13,8 @@ from prometheus_client.core import (  # type: ignore[import-not-found, unused-ig
 
 from cachalot.core.statistics import get_stats
 
+logger = logging.getLogger("cachalot")
+
 _TABLE = ("database", "table")
 
 
@@ -19,16 +22,24 @@ class CachalotCollector:
     """Gives the numbers of ``get_stats()`` for this process. Nothing of the cache is asked.
 
     Register it once in each process: ``REGISTRY.register(CachalotCollector())``. A query of
-    several tables counts for each of them. Requires ``CACHALOT_STATS``.
+    several tables counts for each of them. Requires ``CACHALOT_STATS``, or the page in the admin.
     """
+
+    _has_warned = False
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering it collects nothing."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Give one metric after the other."""
+        """Give one metric after the other. Where nothing is counted, say so once in the log."""
         stats = get_stats()
+        if not stats["is_on"] and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "CachalotCollector has nothing to give, because CACHALOT_STATS is off. Set it to "
+                "True."
+            )
         hits = CounterMetricFamily(
             "cachalot_hits", "Reads that were served from the cache.", labels=_TABLE
         )

@@ -1,4 +1,4 @@
-"""What this process has counted of its reads and invalidations, if ``CACHALOT_STATS`` is on."""
+"""What this process has counted of its reads and invalidations, if it is to count."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import os
 import secrets
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+from django.apps import apps
 
 from cachalot.core import events
 from cachalot.core.cache.door import guard_of
@@ -30,6 +33,12 @@ PUBLISHED_TIMEOUT = 3600
 #: A cache cannot list its keys: here are the processes whose numbers it has. Two that publish at
 #: the same moment may lose one of them, which comes back with its next publication.
 PROCESSES_KEY = "cachalot:stats"
+
+#: The app whose page shows what all processes have counted.
+PAGE_APP = "cachalot.contrib.admin"
+
+#: Minutes in which something happened whose numbers are kept apart, the latest ones.
+MAX_MINUTES = 60
 
 #: Reasons counted apart for one table. Some name a value, so there is no end to them.
 MAX_REASONS = 30
@@ -92,6 +101,7 @@ class Statistics:
         self._published_at: float | None = None
         self._totals = Counts()
         self._tables: dict[str, dict[str, Counts]] = {}
+        self._minutes: deque[dict[str, int]] = deque(maxlen=MAX_MINUTES)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         # A number of a process may be given again.
         self._key = f"{PROCESSES_KEY}:{self.name}:{secrets.token_hex(4)}"
@@ -101,11 +111,14 @@ class Statistics:
         with self._lock:
             tables = self._tables.setdefault(event.db_alias, {})
             counts = [tables.setdefault(table, Counts()) for table in event.tables]
+            minute = self._minute()
             if isinstance(event, Invalidation):
+                minute["invalidations"] += len(counts)
                 self._totals.invalidations += len(counts)
                 for count in counts:
                     count.invalidations += 1
             else:
+                minute[_kind(event.outcome)] += 1
                 for count in (self._totals, *counts):
                     count.add(event)
             now = self._monotonic()
@@ -114,11 +127,20 @@ class Statistics:
             self._published_at = now
         self.publish()
 
+    def _minute(self) -> dict[str, int]:
+        """Return the numbers of this minute."""
+        at = int(self._time()) // 60 * 60
+        if not self._minutes or self._minutes[-1]["at"] != at:
+            self._minutes.append(
+                {"at": at, "hits": 0, "misses": 0, "refusals": 0, "invalidations": 0}
+            )
+        return self._minutes[-1]
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         with self._lock:
             return {
-                "is_on": bool(cachalot_settings.CACHALOT_STATS),
+                "is_on": is_counting(),
                 "process": self.name,
                 "since": self._since,
                 "at": self._time(),
@@ -128,6 +150,7 @@ class Statistics:
                     db_alias: {table: counts.as_dict() for table, counts in sorted(tables.items())}
                     for db_alias, tables in self._tables.items()
                 },
+                "minutes": [dict(minute) for minute in self._minutes],
             }
 
     def publish(self) -> None:
@@ -136,9 +159,9 @@ class Statistics:
             cache = guard_of().readable_store().cache
             cache.set(self._key, self.as_dict(), PUBLISHED_TIMEOUT)
             keys = cache.get(PROCESSES_KEY) or ()
-            known = cache.get_many(keys)
-            if {*known, self._key} != set(keys):
+            if self._key not in keys:
                 # Without those whose numbers have expired.
+                known = cache.get_many(keys)
                 cache.set(PROCESSES_KEY, sorted({*known, self._key}), None)
         except Exception as error:
             if is_interruption(error):
@@ -147,20 +170,27 @@ class Statistics:
             logger.debug("The statistics could not be published: %r", error)
 
 
-def published(cache: Any) -> list[dict[str, Any]]:
-    """Return what every process has last published in ``cache``, by the name of the process.
+def _kind(outcome: Outcome) -> str:
+    if outcome.is_hit:
+        return "hits"
+    return "misses" if outcome is Outcome.MISS else "refusals"
 
-    Raise what the cache raises.
-    """
-    found = cache.get_many(cache.get(PROCESSES_KEY) or ())
-    return sorted(found.values(), key=lambda stats: (stats["process"], stats["since"]))
+
+def is_counting() -> bool:
+    """Whether this process counts: ``CACHALOT_STATS`` is on, or there is the page in the admin."""
+    # Settings may be read before the apps are there; the page's app asks again then.
+    return bool(cachalot_settings.CACHALOT_STATS) or (
+        apps.apps_ready and apps.is_installed(PAGE_APP)
+    )
 
 
 statistics = Statistics()
 
 
 def get_stats() -> dict[str, Any]:
-    """Return what this process has counted since ``CACHALOT_STATS`` was first on in it.
+    """Return what this process has counted since it began to.
+
+    It counts if ``CACHALOT_STATS`` is on, or ``cachalot.contrib.admin`` is installed.
 
     ``is_on`` tells whether it counts now, ``process`` names it, ``since`` and ``at`` are seconds
     since the epoch. ``hits`` (``local_hits`` of them without unpacking), ``misses``, ``refusals``
@@ -168,18 +198,20 @@ def get_stats() -> dict[str, Any]:
     ``hit_rate`` (hits among hits and misses; None without any) are of all tables together;
     ``tables`` has the same by database alias and table. A query of several tables counts for each
     of them. ``local_tier`` has the ``bytes`` and the number of ``results`` kept in the process.
+    ``minutes`` has the numbers of the last 60 minutes in which there were any, ``at`` the beginning
+    of each; ``refusals`` is one number there.
     """
     return statistics.as_dict()
 
 
-def follow_setting() -> None:
-    """Count if ``CACHALOT_STATS`` is on, and only then."""
-    if cachalot_settings.CACHALOT_STATS:
+def follow_settings() -> None:
+    """Count if this process is to, and only then."""
+    if is_counting():
         events.listen(statistics.note)
     else:
         events.stop_listening(statistics.note)
 
 
-follow(follow_setting)
+follow(follow_settings)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=statistics.reset)

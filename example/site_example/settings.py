@@ -30,6 +30,9 @@ INSTALLED_APPS = [
     "cachalot",
     "library",
 ]
+if not IS_DEMO:
+    # It counts.
+    INSTALLED_APPS.append("cachalot.contrib.admin")
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

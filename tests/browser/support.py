@@ -46,6 +46,38 @@ _ROWS = """
         .map((row) => [heads, texts(row)]);
 """
 
+# Each text of an element in sight, with its colour, and the first background behind it.
+_COLOURS = """
+    const ends = [];
+    const walker = document.createTreeWalker(arguments[0], NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const text = walker.currentNode.textContent.trim();
+        let element = walker.currentNode.parentElement;
+        // The button that opens a query has the toolbar's colours.
+        if (!text || !element.checkVisibility() || element.matches(".djToggleSwitch")) continue;
+        const colour = getComputedStyle(element).color;
+        const isOpaque = (e) => !/rgba\\(.*, 0\\)/.test(getComputedStyle(e).backgroundColor);
+        while (!isOpaque(element)) element = element.parentElement;
+        ends.push([text, colour, getComputedStyle(element).backgroundColor]);
+    }
+    return ends;
+"""
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a CSS colour, as WCAG 2.1 defines it."""
+    channels = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = (
+        channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
+        for channel in channels
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
 
 def start_browser() -> Chrome:
     """Start a Chromium with a profile of its own. What is not installed is a failure."""
@@ -90,10 +122,30 @@ class BrowserTestCase(StaticLiveServerTestCase):
         invalidate()
 
     def tearDown(self) -> None:
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
         self.assertEqual(self.console(), [])
 
     def visit(self, path: str) -> None:
         self.browser.get(self.live_server_url + path)
+
+    def select_theme(self, name: str) -> None:
+        """Have the browser prefer light or dark pages."""
+        feature = {"name": "prefers-color-scheme", "value": name}
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def assertTextsLegible(self, element: WebElement, *, is_light: bool) -> None:
+        texts = self.browser.execute_script(_COLOURS, element)
+        self.assertGreater(len(texts), 50)
+        # What WCAG 2.1 asks for at level AA.
+        self.assertEqual([text for text in texts if contrast(*text[1:]) < 4.5], [])
+        self.assertIs(luminance(texts[-1][2]) > 0.5, is_light)
+
+    def assertFits(self) -> None:
+        """Nothing makes the page wider than its window."""
+        width, inner = self.browser.execute_script(
+            "return [document.documentElement.scrollWidth, window.innerWidth]"
+        )
+        self.assertLessEqual(width, inner)
 
     def wait(self, condition: Any) -> Any:
         """Return what ``condition()`` returns once it is true.

@@ -21,23 +21,6 @@ from tests.browser.support import BrowserTestCase, start_browser
 BOOK = "/books/16/"
 AUTHOR = "/authors/3/"
 
-# Each text of an element in sight, with its colour, and the first background behind it.
-_COLOURS = """
-    const ends = [];
-    const walker = document.createTreeWalker(arguments[0], NodeFilter.SHOW_TEXT);
-    while (walker.nextNode()) {
-        const text = walker.currentNode.textContent.trim();
-        let element = walker.currentNode.parentElement;
-        // The button that opens a query has the toolbar's colours.
-        if (!text || !element.checkVisibility() || element.matches(".djToggleSwitch")) continue;
-        const colour = getComputedStyle(element).color;
-        const isOpaque = (e) => !/rgba\\(.*, 0\\)/.test(getComputedStyle(e).backgroundColor);
-        while (!isOpaque(element)) element = element.parentElement;
-        ends.push([text, colour, getComputedStyle(element).backgroundColor]);
-    }
-    return ends;
-"""
-
 
 def line_of(file: Path, code: str) -> int:
     """Return the number of the only line that is ``code``."""
@@ -46,27 +29,7 @@ def line_of(file: Path, code: str) -> int:
     return number
 
 
-def luminance(colour: str) -> float:
-    """Return the relative luminance of a CSS colour, as WCAG 2.1 defines it."""
-    channels = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
-    red, green, blue = (
-        channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
-        for channel in channels
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, other: str) -> float:
-    darker, lighter = sorted((luminance(one), luminance(other)))
-    return (lighter + 0.05) / (darker + 0.05)
-
-
 class PanelTestCase(BrowserTestCase):
-    def select_theme(self, name: str) -> None:
-        """Have the browser prefer light or dark pages."""
-        feature = {"name": "prefers-color-scheme", "value": name}
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-
     def open_panel(self, panel_id: str = "CachalotPanel") -> WebElement:
         panel = super().open_panel(panel_id)
         if panel_id == "CachalotPanel":
@@ -408,19 +371,11 @@ class CheckboxTests(PanelTestCase):
 
 
 class AppearanceTests(PanelTestCase):
-    def tearDown(self) -> None:
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-        super().tearDown()
-
     def assertLegible(self, path: str, *, is_light: bool) -> None:
         self.visit(path)
         panel = self.open_panel()
         self.expand(panel, "SELECT")
-        texts = self.browser.execute_script(_COLOURS, panel)
-        self.assertGreater(len(texts), 50)
-        # What WCAG 2.1 asks for at level AA.
-        self.assertEqual([text for text in texts if contrast(*text[1:]) < 4.5], [])
-        self.assertIs(luminance(texts[-1][2]) > 0.5, is_light)
+        self.assertTextsLegible(panel, is_light=is_light)
 
     def test_every_text_is_legible_in_the_themes_of_the_browser(self) -> None:
         for theme in ("light", "dark"):
@@ -449,10 +404,7 @@ class AppearanceTests(PanelTestCase):
         self.visit(BOOK)
         panel = self.open_panel()
         self.expand(panel, "AVG(")
-        width, inner = self.browser.execute_script(
-            "return [document.documentElement.scrollWidth, window.innerWidth]"
-        )
-        self.assertLessEqual(width, inner)
+        self.assertFits()
         # What does not fit is scrolled to.
         self.browser.execute_script("arguments[0].scrollLeft = 10000", panel)
         (cell,) = self.find_all("td:last-child", self.queries(panel)[0])

@@ -9,6 +9,7 @@ from unittest import mock
 
 from django.core.cache import caches
 from django.core.cache.backends.base import memcache_key_warnings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 from django.test import SimpleTestCase, override_settings
 
@@ -248,6 +249,11 @@ class TableKeyTests(SimpleTestCase):
             self.assertEqual(set(version_keys("default", tables)), set(expected))
         self.assertIn("CACHALOT_QUERY_KEYGEN", logged.output[0])
         self.assertIn("a, b", logged.output[0])
+
+    @override_settings(CACHALOT_QUERY_KEYGEN=lambda compiler: 42)
+    def test_a_generator_that_gives_no_text(self) -> None:
+        with self.assertRaisesMessage(ImproperlyConfigured, "which has returned 42. Have it"):
+            Author.objects.exists()
 
     @override_settings(CACHALOT_TABLE_KEYGEN=lambda db_alias, table: 1 / 0)
     def test_what_a_generator_raises_is_raised(self) -> None:

@@ -37,7 +37,7 @@ class State:
         self._connection = connection
         #: Grows with whatever may change what this connection sees.
         self.changes = 0
-        #: What opening it has taken so far.
+        #: What opening it has taken so far, and what tools have added to its queries.
         self.connecting_seconds = 0.0
         self.running = Running()
         self.session = Session()

@@ -7,14 +7,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.core.cache.backends.dummy import DummyCache
-from django.core.cache.backends.locmem import LocMemCache
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from cachalot.api import get_stats
-from cachalot.cache import cachalot_caches
-from cachalot.core.statistics import published
+from cachalot.core.statistics import is_counting
 from cachalot.settings import cachalot_settings
+from cachalot.totals import by_table, published, summed
 
 _COUNTS = ("hits", "misses", "not cached", "hit rate", "invalidations")
 
@@ -24,7 +22,7 @@ class Command(BaseCommand):
 
     help = (
         "Shows what cachalot has counted in each process: hits, misses, reads that were not cached "
-        "and why, invalidations. Requires CACHALOT_STATS."
+        "and why, invalidations. Requires CACHALOT_STATS or cachalot.contrib.admin."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -59,19 +57,18 @@ class Command(BaseCommand):
     def _show(self, as_json: bool) -> None:
         cache_alias = cachalot_settings.CACHALOT_CACHE
         try:
-            cache = cachalot_caches.get_cache()
-            is_shared = not isinstance(cache, (LocMemCache, DummyCache))
-            processes = published(cache) if is_shared else [get_stats()]
+            of_all = published()
         except Exception as error:
             raise CommandError(
                 f"The cache {cache_alias!r} does not answer ({type(error).__name__}: {error})."
             ) from error
+        processes = [get_stats()] if of_all is None else of_all
         if as_json:
             self.stdout.write(json.dumps(processes))
             return
-        if not cachalot_settings.CACHALOT_STATS:
+        if not is_counting():
             self.stdout.write(self.style.WARNING("CACHALOT_STATS is off: nothing is counted."))
-        if not is_shared:
+        if of_all is None:
             self.stdout.write(
                 f"The cache {cache_alias!r} is not shared between processes, so these are the "
                 "numbers of this process alone."
@@ -87,25 +84,16 @@ class Command(BaseCommand):
             [
                 stats["process"],
                 f"{max(now - stats['at'], 0):.0f} s ago",
-                *_columns_of([stats]),
+                *_columns_of(stats),
                 f"{stats['local_tier']['bytes']:,}",
             ]
             for stats in processes
         ]
         self._write_table(["process", "seen", *_COUNTS, "local bytes"], rows)
-        tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for stats in processes:
-            for db_alias, by_table in stats["tables"].items():
-                for table, counts in by_table.items():
-                    tables.setdefault((db_alias, table), []).append(counts)
-        if tables:
-            rows = [[*name, *_columns_of(counts)] for name, counts in sorted(tables.items())]
+        if tables := by_table(processes):
+            rows = [[*name, *_columns_of(counts)] for name, counts in tables.items()]
             self._write_table(["database", "table", *_COUNTS], rows)
-        reasons: dict[str, int] = {}
-        for stats in processes:
-            for reason, number in stats["refusals"].items():
-                reasons[reason] = reasons.get(reason, 0) + number
-        if reasons:
+        if reasons := summed(processes)["refusals"]:
             by_number = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
             self._write_table(
                 ["times", "not cached, because"],
@@ -124,11 +112,9 @@ def _line(cells: Iterable[str], widths: list[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _columns_of(counts: list[dict[str, Any]]) -> list[str]:
-    """Return the sums of several counts as the cells under ``_COUNTS``."""
-    hits, misses, invalidations = (
-        sum(count[name] for count in counts) for name in ("hits", "misses", "invalidations")
-    )
-    refused = sum(sum(count["refusals"].values()) for count in counts)
-    rate = f"{hits / (hits + misses):.1%}" if hits + misses else "-"
-    return [str(hits), str(misses), str(refused), rate, str(invalidations)]
+def _columns_of(counts: dict[str, Any]) -> list[str]:
+    """Return counts as the cells under ``_COUNTS``."""
+    rate = "-" if counts["hit_rate"] is None else f"{counts['hit_rate']:.1%}"
+    refused = sum(counts["refusals"].values())
+    numbers = (counts["hits"], counts["misses"], refused, rate, counts["invalidations"])
+    return list(map(str, numbers))

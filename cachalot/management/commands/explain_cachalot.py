@@ -40,6 +40,11 @@ class Command(BaseCommand):
         scope = _scope()
         try:
             self.stdout.write(str(_explanation_of(code, scope)))
+        except SyntaxError as error:
+            raise CommandError(
+                f"{code!r} is no expression of Python ({error.msg}); write a queryset, such as "
+                '"Book.objects.filter(pages=3)".'
+            ) from error
         except NameError as error:
             likely = get_close_matches(error.name or "", scope, n=1)
             hint = f". Did you mean {likely[0]!r}?" if likely else ""

@@ -13,12 +13,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from cachalot.api import invalidate
+from cachalot.checks.messages import suggestion
 from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked
 from cachalot.core.schema.introspection import NONE
 from cachalot.core.schema.tables import display_name
-from cachalot.core.sql.names import canonical
-from cachalot.names import models_of, tables_called
+from cachalot.names import tables_with_relations_called
 
 
 class Command(BaseCommand):
@@ -92,7 +92,8 @@ class Command(BaseCommand):
 def _require_alias(alias: str | None, known: Iterable[str], noun: str) -> None:
     if alias is not None and alias not in known:
         raise CommandError(
-            f"The {noun} {alias!r} does not exist; configured are {', '.join(sorted(known))}."
+            f"The {noun} {alias!r} does not exist; configured are {', '.join(sorted(known))}. "
+            f"{suggestion(alias, known)}".rstrip()
         )
 
 
@@ -115,18 +116,9 @@ def _require_answers(cache_aliases: list[str]) -> None:
 def _tables_named(name: str, db_alias: str | None) -> frozenset[str]:
     """Return the tables that ``name`` means, those of a model's relations included."""
     try:
-        tables = tables_called(name, db_alias)
+        return tables_with_relations_called(name, db_alias)
     except LookupError as error:
         raise CommandError(str(error)) from None
-    label, dot, model_name = name.partition(".")
-    if not dot or label not in apps.app_configs:
-        return tables
-    try:
-        owner = apps.get_model(label, model_name)._meta.concrete_model
-    except LookupError:
-        return tables
-    through = [model for model in models_of(label) if model._meta.auto_created is owner]
-    return tables.union(canonical(model._meta.db_table) for model in through)
 
 
 def _count_databases() -> int:
