@@ -12,7 +12,7 @@ from django.db.models.manager import BaseManager, Manager
 from django.db.models.sql.constants import MULTI
 
 from cachalot.core.cache.backends import keeps_nothing, what_serializer_spoils
-from cachalot.core.cache.door import guard_of
+from cachalot.core.cache.door import guard_of, path_of_board
 from cachalot.core.connection.state import why_not_used
 from cachalot.core.outcomes import UncachableQuery
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
@@ -33,7 +33,8 @@ class Explanation(NamedTuple):
     ``tables`` are those it depends on, ``invalidated_by`` those whose change makes its result
     invalid, both as in ``Model._meta.db_table``. ``reason`` says why it is not cachable, else it
     is None. ``key`` is where its result lies, None if there is none. ``timeout`` is in seconds,
-    None is until a table changes.
+    None is until a table changes. ``board`` is the file in which the processes of
+    this machine share the versions of local memory, None for another cache.
     """
 
     sql: str
@@ -44,6 +45,7 @@ class Explanation(NamedTuple):
     reason: str | None
     timeout: float | None
     invalidated_by: tuple[str, ...]
+    board: str | None = None
 
     def __str__(self) -> str:
         tables = ", ".join(self.tables) or "none"
@@ -63,6 +65,12 @@ class Explanation(NamedTuple):
                 ("Key", str(self.key)),
                 ("Kept", kept),
                 ("Invalidated by", f"a change of {writes}"),
+                (
+                    "Versions",
+                    f"in the cache {cachalot_settings.CACHALOT_CACHE!r}"
+                    if self.board is None
+                    else f"in {self.board}, which all processes of this machine share",
+                ),
             ]
         return "\n".join(f"{name + ':':<16}{text}" for name, text in lines)
 
@@ -158,6 +166,7 @@ def _explained(unused: Any, result_type: str) -> Explanation:
         reason_or_none,
         timeout,
         _displayed(_tables_changing(connection, tables)),
+        path_of_board(),
     )
 
 

@@ -17,6 +17,7 @@ from django.templatetags.static import static
 from django.utils.safestring import mark_safe
 
 from cachalot import toolbar
+from cachalot.core.cache.door import path_of_board
 from cachalot.invalidations import last_invalidations
 from cachalot.recording import Recording
 from cachalot.settings import cachalot_settings
@@ -95,7 +96,11 @@ class CachalotPanel(Panel):
 
     def generate_stats(self, request: HttpRequest, response: HttpResponse) -> None:
         """Record what the cache knows once the response is there, as plain JSON values."""
-        stats: dict[str, Any] = {"cache_alias": cachalot_settings.CACHALOT_CACHE, "problem": ""}
+        stats: dict[str, Any] = {
+            "cache_alias": cachalot_settings.CACHALOT_CACHE,
+            "board": path_of_board(),
+            "problem": "",
+        }
         if self._recording is not None:
             stats.update(self._recording.as_dict())
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.core.cache import caches
 from django.core.management import CommandError, call_command
@@ -63,8 +64,16 @@ class ExplainTests(CacheTestCase):
                 f"Key:            {explanation.key}",
                 "Kept:           until it is invalidated",
                 "Invalidated by: a change of library_book",
+                "Versions:       in the cache 'default'"
+                if explanation.board is None
+                else f"Versions:       in {explanation.board}, which all processes of this machine "
+                "share",
             ],
         )
+        if self.uses_locmem():
+            self.assertEqual(explanation.board, settings.CACHALOT_BOARD)
+        with override_settings(CACHALOT_BOARD=None):
+            self.assertIn("in the cache 'default'", str(explain(books)))
 
     def assertRefused(self, reason: str, queryset: Any) -> Explanation:
         explanation = explain(queryset)

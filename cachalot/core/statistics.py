@@ -14,7 +14,7 @@ from typing import Any
 from django.apps import apps
 
 from cachalot.core import events
-from cachalot.core.cache.door import guard_of
+from cachalot.core.cache.door import guard_of, path_of_board
 from cachalot.core.cache.local import local_tier
 from cachalot.core.events import Invalidation, Read
 from cachalot.core.interruptions import is_interruption
@@ -138,6 +138,7 @@ class Statistics:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
+        board = path_of_board()
         with self._lock:
             return {
                 "is_on": is_counting(),
@@ -146,6 +147,7 @@ class Statistics:
                 "at": self._time(),
                 **self._totals.as_dict(),
                 "local_tier": {"bytes": local_tier.size, "results": len(local_tier)},
+                "board": board,
                 "tables": {
                     db_alias: {table: counts.as_dict() for table, counts in sorted(tables.items())}
                     for db_alias, tables in self._tables.items()
@@ -197,7 +199,8 @@ def get_stats() -> dict[str, Any]:
     (a number by reason: not cached, not stored, not here and now), ``invalidations`` and
     ``hit_rate`` (hits among hits and misses; None without any) are of all tables together;
     ``tables`` has the same by database alias and table. A query of several tables counts for each
-    of them. ``local_tier`` has the ``bytes`` and the number of ``results`` kept in the process.
+    of them. ``local_tier`` has the ``bytes`` and the number of ``results`` kept in the process,
+    ``board`` the file in which local memory shares its versions, None for another cache.
     ``minutes`` has the numbers of the last 60 minutes in which there were any, ``at`` the beginning
     of each; ``refusals`` is one number there.
     """

@@ -23,6 +23,16 @@ def guard_of(cache_alias: str | None = None) -> Guard:
         return _guards.setdefault(alias, Guard(alias))
 
 
+def path_of_board() -> str | None:
+    """Return where the processes of this machine share the versions of the cache in use.
+
+    That is None for a cache that keeps its versions itself, and for one that cannot be used.
+    """
+    store = guard_of().store()
+    board = None if store is None else store.backend.board
+    return None if board is None else str(board.file.path)
+
+
 class cache_in_use:
     """Give what is in the cache to a body that asks it for ``keys`` and does nothing else.
 
