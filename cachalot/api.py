@@ -8,6 +8,7 @@ from django.core.cache import InvalidCacheBackendError
 from django.db import connections, models
 from django.utils.connection import ConnectionDoesNotExist
 
+from cachalot.core import collecting
 from cachalot.core.cache.door import cache_in_use, guard_of
 from cachalot.core.cache.versions import clock
 from cachalot.core.connection.databases import aliases_of_database
@@ -20,7 +21,9 @@ from cachalot.core.sql.names import canonical
 from cachalot.core.statistics import get_stats
 from cachalot.core.writing import invalidation, writes
 from cachalot.explanation import Explanation, explain
+from cachalot.fresh import fresh
 from cachalot.names import tables_called
+from cachalot.recording import recorded
 from cachalot.settings import cachalot_settings
 from cachalot.switches import cachalot_disabled, cachalot_enabled
 
@@ -29,9 +32,11 @@ __all__ = [
     "cachalot_disabled",
     "cachalot_enabled",
     "explain",
+    "fresh",
     "get_last_invalidation",
     "get_stats",
     "invalidate",
+    "recorded",
 ]
 
 
@@ -60,6 +65,7 @@ def invalidate(
     cache_aliases = _cache_aliases(cache_alias)
     _require_database(db_alias)
     tables = _resolve(tables_or_models, db_alias)
+    collecting.spoil("it invalidates what is cached")
     uses_shared = cachalot_settings.CACHALOT_CACHE in cache_aliases
     for alias, named in _tables_by_database(tables, db_alias).items():
         # What the database changes along with them, as far as this process knows.

@@ -94,7 +94,7 @@ def explain(
         if isinstance(stopped, _StoppedRead):
             return _explained(stopped.compiler, stopped.result_type)
         queryset = stopped
-    found = _queryset_of(queryset)
+    found = queryset_of(queryset)
     return _explained(found.query.get_compiler(using=found.db), MULTI)
 
 
@@ -110,7 +110,8 @@ def _first_read_of(function: Callable[[], Any]) -> Any:
         stopping.reset(token)
 
 
-def _queryset_of(value: object) -> models.QuerySet[Any]:
+def queryset_of(value: object) -> models.QuerySet[Any]:
+    """Return a queryset, or all rows of a manager or a model. Raise ``TypeError`` for others."""
     if isinstance(value, models.QuerySet):
         return value
     if isinstance(value, BaseManager):

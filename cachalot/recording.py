@@ -1,4 +1,4 @@
-"""What one request has read and invalidated, and which line of code did."""
+"""What a piece of code has read and invalidated, and which line of it did."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ import sys
 import sysconfig
 from collections import Counter
 from collections.abc import Iterable
-from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
 from django.template import Node
 
-from cachalot.core import events
+from cachalot.core.collecting import Collector
 from cachalot.core.events import Invalidation, Read
 from cachalot.core.outcomes import Outcome
-
-# Per request: asgiref carries it into the thread that runs the ORM.
-_current: ContextVar[Recording | None] = ContextVar("cachalot_recording", default=None)
 
 # Whose frames lie between any query and whoever wanted it.
 _MACHINERY = frozenset({"asgiref", "asyncio", "cachalot", "concurrent", "contextvars", "threading"})
@@ -36,26 +32,54 @@ _ON_PURPOSE = (
 )
 
 
-class Recording:
-    """A context manager: what happens in its block, in this context alone, is kept."""
+class Reads(list[Read]):
+    """The reads of a block, in their order."""
+
+    @property
+    def queries(self) -> list[Read]:
+        """Those for which the database was asked."""
+        return [read for read in self if not read.is_hit]
+
+
+class recorded(Collector):
+    """A context manager: ``with recorded() as reads:`` gives the reads of its block as a list.
+
+    Each has the ``sql`` and ``params``, ``db_alias``, ``tables``, ``outcome`` and ``reason`` (why
+    it is no hit and cannot become one, else None), the ``seconds`` that it took and
+    ``query_seconds`` that its query took when its result was computed, the ``size`` of the stored
+    result in bytes and its ``age`` in seconds; and ``is_hit``. ``reads.queries`` are those that
+    asked the database, SELECTs by cursor among them. It grows as the block runs.
+
+    What counts is the block's own thread or task, with what it awaits and the threads that
+    asgiref runs for it. Blocks may be nested.
+    """
+
+    hears = True
+
+    def __enter__(self) -> Reads:
+        super().__enter__()
+        self._reads = Reads()
+        return self._reads
+
+    def note(self, event: Any) -> None:
+        """Keep what is a read."""
+        if isinstance(event, Read):
+            self._reads.append(event)
+
+
+class Recording(Collector):
+    """A context manager: what happens in its block is kept, with the place where it did."""
+
+    hears = True
 
     def __init__(self) -> None:
+        super().__init__()
         #: Pairs of an event and the place where it happened.
         self.events: list[tuple[Read | Invalidation, dict[str, Any]]] = []
 
-    def __enter__(self) -> None:
-        self._outer = _current.get()
-        _current.set(self)
-        events.listen(self._note)
-
-    def __exit__(self, *exc_info: object) -> None:
-        events.stop_listening(self._note)
-        _current.set(self._outer)
-
-    def _note(self, event: Read | Invalidation) -> None:
-        # Every listener hears of every thread.
-        if _current.get() is self:
-            self.events.append((event, place_of(sys._getframe(1))))
+    def note(self, event: Any) -> None:
+        """Keep an event."""
+        self.events.append((event, place_of(sys._getframe(1))))
 
     def as_dict(self) -> dict[str, Any]:
         """Return, as plain JSON values, figures by database, statements and invalidations."""

@@ -48,6 +48,7 @@ FLOORS = (
     "cachalot.signals",
     "cachalot.core",
     "cachalot.core.outcomes",
+    "cachalot.core.collecting",
     "cachalot.core.events",
     "cachalot.core.switch",
     "cachalot.core.sql",

@@ -1,6 +1,7 @@
 """What became of each read and each write, for whoever listens: panel, statistics, logs.
 
-Without listeners nothing is put together: what it costs is one look at an empty tuple.
+Listeners hear of the whole process, collectors (``collecting``) of one context. Without either
+nothing is put together: what it costs is a look at an empty tuple and at a context variable.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from cachalot.core import collecting
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import Outcome
@@ -17,7 +19,7 @@ logger = logging.getLogger("cachalot")
 
 
 class Read(NamedTuple):
-    """One read of the ORM.
+    """One read of the ORM, or a SELECT that a cursor was given; of those only collectors hear.
 
     ``reason`` says why it was no hit and cannot become one, else None; ``tables`` are as in
     ``Model._meta.db_table``, none where they were not looked for. ``seconds`` is the time that the
@@ -35,6 +37,11 @@ class Read(NamedTuple):
     query_seconds: float | None = None
     size: int | None = None
     age: float | None = None
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether no query was run."""
+        return self.outcome.is_hit
 
 
 class Invalidation(NamedTuple):
@@ -67,8 +74,26 @@ def stop_listening(listener: Listener) -> None:
         listeners = tuple(known for known in listeners if known != listener)
 
 
+def is_heard() -> bool:
+    """Whether anybody wants to be told of what happens here."""
+    return bool(listeners) or collecting.is_heard()
+
+
 def tell(event: Read | Invalidation) -> None:
-    """Call the listeners. Log what they raise: no query fails because of them."""
+    """Call the listeners and the collectors. Log what they raise: no query fails because of it."""
+    tell_each(event, listeners)
+    tell_collectors(event)
+
+
+def tell_collectors(event: Read | Invalidation) -> None:
+    """Call the collectors of this context alone."""
+    collector = collecting.current()
+    if collector is not None:
+        tell_each(event, (collector.tell,))
+
+
+def tell_each(event: Read | Invalidation, listeners: tuple[Listener, ...]) -> None:
+    """Call ``listeners``. Log what they raise."""
     for listener in listeners:
         try:
             listener(event)

@@ -20,9 +20,11 @@ from cachalot.api import (
     cachalot_disabled,
     cachalot_enabled,
     explain,
+    fresh,
     get_last_invalidation,
     get_stats,
     invalidate,
+    recorded,
 )
 from cachalot.cache import cachalot_caches
 from cachalot.contrib.prometheus import CachalotCollector
@@ -45,6 +47,21 @@ def invalidating() -> None:
 def asking() -> None:
     assert_type(get_last_invalidation(), float)
     assert_type(get_last_invalidation(Book, "library.Author", db_alias="other"), float)
+
+
+# Reading past the cache, and seeing what is read
+
+
+def reading() -> None:
+    assert_type(fresh(Book).get(), Book)
+    assert_type(fresh(Book.objects).get(), Book)
+    assert_type(fresh(Book.objects.filter(pages=1)).get(), Book)
+    with recorded() as reads:
+        fresh(Author).count()
+    assert_type(reads[0].sql, str)
+    assert_type(reads[0].tables, tuple[str, ...])
+    assert_type(reads[0].is_hit, bool)
+    assert_type(len(reads.queries), int)
 
 
 # Switching off and on, as a context manager

@@ -22,7 +22,8 @@ logger = logging.getLogger("cachalot")
 #: Memcached's own limit is 1 MiB.
 MAX_ENTRY_BYTES = 8 * 1024 * 1024
 
-_OVERTAKEN = "was overtaken by a write or the end of a transaction on its connection"
+#: Why a result may not be what others would get.
+OVERTAKEN = "was overtaken by a write or the end of a transaction on its connection"
 
 
 def store(state: State, target: Target, tables: frozenset[str], rows: Any, seconds: float) -> int:
@@ -30,10 +31,8 @@ def store(state: State, target: Target, tables: frozenset[str], rows: Any, secon
 
     Raise ``Unstorable`` with the reason if that cannot be.
     """
-    # What was written, rolled back or closed on this connection since may be in the result, and
-    # may never become visible to others.
-    if state.changes != target.changes:
-        raise Unstorable(_OVERTAKEN)
+    if is_overtaken(state, target):
+        raise Unstorable(OVERTAKEN)
     stored = Stored(_pack(rows), time(), seconds)
     if target.level is None:
         assert target.shared_versions is not None
@@ -42,6 +41,14 @@ def store(state: State, target: Target, tables: frozenset[str], rows: Any, secon
         entry = Entry(target.tables, target.shared_versions, target.own_versions, stored)
         overlay.put(target.level, target.key, entry)
     return len(stored.payload)
+
+
+def is_overtaken(state: State, target: Target) -> bool:
+    """Whether something was written, rolled back or closed on the connection since.
+
+    It may be in the result, and may never become visible to others.
+    """
+    return state.changes != target.changes
 
 
 def _pack(rows: Any) -> bytes:
