@@ -8,6 +8,7 @@ from django.core.cache import InvalidCacheBackendError
 from django.db import connections, models
 from django.utils.connection import ConnectionDoesNotExist
 
+from cachalot.blocks import cached
 from cachalot.core import collecting
 from cachalot.core.cache.door import cache_in_use, guard_of
 from cachalot.core.cache.versions import clock
@@ -31,6 +32,7 @@ __all__ = [
     "Explanation",
     "cachalot_disabled",
     "cachalot_enabled",
+    "cached",
     "explain",
     "fresh",
     "get_last_invalidation",

@@ -14,7 +14,7 @@ from typing import Any
 from django.template import Node
 
 from cachalot.core.collecting import Collector
-from cachalot.core.events import Invalidation, Read
+from cachalot.core.events import Block, Event, Invalidation, Read
 from cachalot.core.outcomes import Outcome
 
 # Whose frames lie between any query and whoever wanted it.
@@ -35,6 +35,11 @@ _ON_PURPOSE = (
 class Reads(list[Read]):
     """The reads of a block, in their order."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        #: What became of cached functions, views and fragments.
+        self.blocks: list[Block] = []
+
     @property
     def queries(self) -> list[Read]:
         """Those for which the database was asked."""
@@ -48,7 +53,9 @@ class recorded(Collector):
     it is no hit and cannot become one, else None), the ``seconds`` that it took and
     ``query_seconds`` that its query took when its result was computed, the ``size`` of the stored
     result in bytes and its ``age`` in seconds; and ``is_hit``. ``reads.queries`` are those that
-    asked the database, SELECTs by cursor among them. It grows as the block runs.
+    asked the database, SELECTs by cursor among them. ``reads.blocks`` tells of cached functions,
+    views and fragments: ``name``, ``outcome``, ``reason``, ``tables`` as pairs of an alias and a
+    table, ``seconds``, ``block_seconds``, ``size``, ``age``, ``is_hit``. All grow as it runs.
 
     What counts is the block's own thread or task, with what it awaits and the threads that
     asgiref runs for it. Blocks may be nested.
@@ -65,6 +72,8 @@ class recorded(Collector):
         """Keep what is a read."""
         if isinstance(event, Read):
             self._reads.append(event)
+        elif isinstance(event, Block):
+            self._reads.blocks.append(event)
 
 
 class Recording(Collector):
@@ -75,14 +84,14 @@ class Recording(Collector):
     def __init__(self) -> None:
         super().__init__()
         #: Pairs of an event and the place where it happened.
-        self.events: list[tuple[Read | Invalidation, dict[str, Any]]] = []
+        self.events: list[tuple[Event, dict[str, Any]]] = []
 
     def note(self, event: Any) -> None:
         """Keep an event."""
         self.events.append((event, place_of(sys._getframe(1))))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return, as plain JSON values, figures by database, statements and invalidations."""
+        """Return it as plain JSON: figures by database, statements, blocks, invalidations."""
         reads = [(event, place) for event, place in self.events if isinstance(event, Read)]
         by_database: dict[str, list[Read]] = {}
         for read, _ in reads:
@@ -93,6 +102,9 @@ class Recording(Collector):
                 for db_alias, of_database in by_database.items()
             ],
             "statements": _statements(reads),
+            "blocks": [
+                _block(event, place) for event, place in self.events if isinstance(event, Block)
+            ],
             "caused": [
                 {"db_alias": event.db_alias, "tables": list(event.tables), "place": place}
                 for event, place in self.events
@@ -176,6 +188,26 @@ def _calls(reads: Iterable[tuple[Read, dict[str, Any]]]) -> list[dict[str, Any]]
 def _shown(params: Any) -> str:
     text = ", ".join(map(repr, params or ()))
     return text if len(text) <= _MAX_PARAMS else f"{text[:_MAX_PARAMS]}…"
+
+
+def _block(block: Block, place: dict[str, Any]) -> dict[str, Any]:
+    css = "hit" if block.is_hit else "miss" if block.outcome is Outcome.MISS else "refused"
+    databases = {db_alias for db_alias, _ in block.tables}
+    return {
+        "name": block.name,
+        "tables": [
+            table if len(databases) == 1 else f"{table} in {db_alias}"
+            for db_alias, table in block.tables
+        ],
+        "result": block.outcome.value,
+        "css": css,
+        "reason": block.reason or "",
+        "ms": 1000 * block.seconds,
+        "block_ms": None if block.block_seconds is None else 1000 * block.block_seconds,
+        "size": block.size,
+        "age": block.age,
+        "place": place,
+    }
 
 
 def _tally(results: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ _innermost: ContextVar[Collector | None] = ContextVar("cachalot_collector", defa
 
 _lock = fork_safe_lock()
 
-_TWO_VERSIONS = "a table that it reads was written while it ran"
+TWO_VERSIONS = "a table that it reads was written while it ran"
 _TWO_ORIGINS = "it reads one database as two tenants, or in two states of its session"
 
 
@@ -64,7 +64,7 @@ class Collector:
             with _lock:
                 for key, nonce in versions.items():
                     if collector.versions.setdefault(key, nonce) != nonce:
-                        collector.reason = collector.reason or _TWO_VERSIONS
+                        collector.reason = collector.reason or TWO_VERSIONS
                 if expires_at is not None:
                     known = collector.expires_at
                     collector.expires_at = expires_at if known is None else min(known, expires_at)

@@ -51,7 +51,32 @@ class Invalidation(NamedTuple):
     tables: tuple[str, ...]
 
 
-Listener = Callable[[Read | Invalidation], None]
+class Block(NamedTuple):
+    """One use of a block of code that is cached as a whole.
+
+    ``reason`` says why it was neither found nor stored. ``tables`` are pairs of an alias and a
+    table, as in ``Model._meta.db_table``. ``seconds`` is the time that it took, ``block_seconds``
+    what its code took when its result was computed, ``size`` the bytes of the stored result, and
+    ``age`` the seconds since it was stored.
+    """
+
+    name: str
+    outcome: Outcome
+    reason: str | None
+    tables: tuple[tuple[str, str], ...]
+    seconds: float
+    block_seconds: float | None = None
+    size: int | None = None
+    age: float | None = None
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether its code was not run."""
+        return self.outcome.is_hit
+
+
+Event = Read | Invalidation | Block
+Listener = Callable[[Event], None]
 
 #: Whoever is told. Replaced as a whole, so that a read under way sees all of it.
 listeners: tuple[Listener, ...] = ()
@@ -79,20 +104,20 @@ def is_heard() -> bool:
     return bool(listeners) or collecting.is_heard()
 
 
-def tell(event: Read | Invalidation) -> None:
+def tell(event: Event) -> None:
     """Call the listeners and the collectors. Log what they raise: no query fails because of it."""
     tell_each(event, listeners)
     tell_collectors(event)
 
 
-def tell_collectors(event: Read | Invalidation) -> None:
+def tell_collectors(event: Event) -> None:
     """Call the collectors of this context alone."""
     collector = collecting.current()
     if collector is not None:
         tell_each(event, (collector.tell,))
 
 
-def tell_each(event: Read | Invalidation, listeners: tuple[Listener, ...]) -> None:
+def tell_each(event: Event, listeners: tuple[Listener, ...]) -> None:
     """Call ``listeners``. Log what they raise."""
     for listener in listeners:
         try:

@@ -19,6 +19,7 @@ from cachalot.api import (
     Explanation,
     cachalot_disabled,
     cachalot_enabled,
+    cached,
     explain,
     fresh,
     get_last_invalidation,
@@ -62,6 +63,40 @@ def reading() -> None:
     assert_type(reads[0].tables, tuple[str, ...])
     assert_type(reads[0].is_hit, bool)
     assert_type(len(reads.queries), int)
+
+
+# Caching code
+
+
+@cached
+def pages_of(author: Author, least: int = 0) -> list[int]:
+    return list(Book.objects.filter(author=author).values_list("pages", flat=True))
+
+
+@cached(timeout=60, key=lambda request: request.path, cache_alias="default")
+def path_of(request: HttpRequest) -> str:
+    return request.path
+
+
+@cached
+async def acount(prefix: str) -> int:
+    return await Book.objects.filter(title__startswith=prefix).acount()
+
+
+class Shelf:
+    @cached
+    def count(self) -> int:
+        return 1
+
+
+async def caching(author: Author, request: HttpRequest) -> None:
+    assert_type(pages_of(author, least=1), list[int])
+    assert_type(pages_of.fresh(author), list[int])
+    pages_of.invalidate(author)
+    await pages_of.ainvalidate(author)
+    assert_type(path_of(request), str)
+    assert_type(await acount("a"), int)
+    Shelf().count()
 
 
 # Switching off and on, as a context manager

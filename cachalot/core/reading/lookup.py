@@ -111,18 +111,20 @@ def report(
     collector.depend(collecting.nonces_by_key(plan.version_keys, versions), expires_at)
 
 
-def require_transactional(connection: BaseDatabaseWrapper, plan: Plan, seen: Visibility) -> None:
+def require_transactional(
+    connection: BaseDatabaseWrapper, tables: frozenset[str], seen: Visibility
+) -> None:
     """Raise ``Bypass`` if a transaction that sees what is not newest reads what has no snapshot."""
     if seen is not Visibility.NEWEST:
         known = catalogue.remembered_catalogue_of(connection)
-        if plan.tables & known.untransactional:
+        if tables & known.untransactional:
             raise Bypass(_NO_SNAPSHOT)
 
 
 def _look_up_in_transaction(
     state: State, connection: BaseDatabaseWrapper, key: str, plan: Plan, seen: Visibility
 ) -> tuple[Target | None, Hit | None]:
-    require_transactional(connection, plan, seen)
+    require_transactional(connection, plan.tables, seen)
     overlay = state.overlay()
     # The shared cache has no result of what the transaction itself has written.
     has_written = not plan.tables.isdisjoint(overlay.dirty)

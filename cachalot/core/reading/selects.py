@@ -103,7 +103,7 @@ def _report_versions(state: State, connection: BaseDatabaseWrapper, plan: Plan) 
     has_written = False
     versions: tuple[str, ...] | None = None
     if state.is_in_transaction():
-        require_transactional(connection, plan, seen)
+        require_transactional(connection, plan.tables, seen)
         has_written = not plan.tables.isdisjoint(state.overlay().dirty)
     if seen is Visibility.NEWEST:
         schema_key, keys = catalogue.schema_key_of(connection), plan.version_keys

@@ -101,15 +101,28 @@ class Command(BaseCommand):
         if tables:
             rows = [[*name, *_columns_of(counts)] for name, counts in sorted(tables.items())]
             self._write_table(["database", "table", *_COUNTS], rows)
-        reasons: dict[str, int] = {}
+        self._write_reasons("not cached, because", processes)
+        blocks: dict[str, list[dict[str, Any]]] = {}
         for stats in processes:
-            for reason, number in stats["refusals"].items():
+            for name, counts_of_block in stats.get("blocks", {}).items():
+                blocks.setdefault(name, []).append({**counts_of_block, "invalidations": 0})
+        if blocks:
+            rows = [[name, *_columns_of(counts)[:-1]] for name, counts in sorted(blocks.items())]
+            self._write_table(["block", *_COUNTS[:-1]], rows)
+        self._write_reasons(
+            "blocks were not stored, because",
+            [counts for by_process in blocks.values() for counts in by_process],
+        )
+
+    def _write_reasons(self, head: str, all_counts: Iterable[dict[str, Any]]) -> None:
+        reasons: dict[str, int] = {}
+        for counts in all_counts:
+            for reason, number in counts["refusals"].items():
                 reasons[reason] = reasons.get(reason, 0) + number
         if reasons:
             by_number = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
             self._write_table(
-                ["times", "not cached, because"],
-                [[str(number), reason] for reason, number in by_number],
+                ["times", head], [[str(number), reason] for reason, number in by_number]
             )
 
     def _write_table(self, heads: Sequence[str], rows: list[list[str]]) -> None:
