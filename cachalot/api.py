@@ -27,12 +27,14 @@ from cachalot.names import tables_called
 from cachalot.recording import recorded
 from cachalot.settings import cachalot_settings
 from cachalot.switches import cachalot_disabled, cachalot_enabled
+from cachalot.views import cached_view
 
 __all__ = [
     "Explanation",
     "cachalot_disabled",
     "cachalot_enabled",
     "cached",
+    "cached_view",
     "explain",
     "fresh",
     "get_last_invalidation",

@@ -6,7 +6,6 @@ import inspect
 import math
 from collections.abc import Callable
 from functools import update_wrapper
-from hashlib import blake2b
 from types import CodeType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -15,7 +14,7 @@ from django.conf import settings
 from django.core.cache import InvalidCacheBackendError
 
 from cachalot.core import collecting
-from cachalot.core.blocks.block import Block, own_key, place_of_reader
+from cachalot.core.blocks.block import Block, digest_of, own_key, place_of_reader
 from cachalot.core.blocks.values import encoded
 from cachalot.core.cache.door import guard_of
 
@@ -46,9 +45,9 @@ class CachedFunction(Generic[P, R]):
         self._signature = inspect.signature(function)
         self._name = f"{function.__module__}.{function.__qualname__}"
         # A function that is edited has results of its own.
-        code = getattr(inspect.unwrap(function), "__code__", None)
-        source = repr((self._name, code and _contents_of(code))).encode()
-        self._place = blake2b(source, digest_size=16).digest()
+        self._place = digest_of(
+            b"function", self._name.encode(), digest_of_code(inspect.unwrap(function))
+        ).encode()
         self._is_async = iscoroutinefunction(function)
         if self._is_async:
             markcoroutinefunction(self)
@@ -236,6 +235,12 @@ def require_cache(who: str, cache_alias: object) -> None:
         raise InvalidCacheBackendError(
             f"The cache_alias of {who} is {cache_alias!r}; CACHES has {', '.join(settings.CACHES)}."
         )
+
+
+def digest_of_code(function: Any) -> bytes:
+    """Return what tells a function from what it was before it was edited; empty for a callable."""
+    code = getattr(function, "__code__", None)
+    return b"" if code is None else digest_of(b"code", repr(_contents_of(code)).encode()).encode()
 
 
 def _contents_of(code: CodeType) -> tuple[Any, ...]:

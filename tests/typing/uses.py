@@ -20,6 +20,7 @@ from cachalot.api import (
     cachalot_disabled,
     cachalot_enabled,
     cached,
+    cached_view,
     explain,
     fresh,
     get_last_invalidation,
@@ -81,6 +82,21 @@ def path_of(request: HttpRequest) -> str:
 @cached
 async def acount(prefix: str) -> int:
     return await Book.objects.filter(title__startswith=prefix).acount()
+
+
+@cached_view
+def cached_books(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(Book.objects.count())
+
+
+@cached_view(timeout=60, statuses=(200, 404), cache_alias="default")
+async def acached_books(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(await Book.objects.acount())
+
+
+@cached_view
+class CachedBooks(ListView[Book]):
+    model = Book
 
 
 class Shelf:

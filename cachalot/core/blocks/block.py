@@ -70,13 +70,14 @@ class Block(Collector):
 
     ``timeout`` is in seconds, None is until something is written. The entry lies in
     ``cache_alias``, None is where the versions are. With ``is_own`` it has a version of its own,
-    which ``own_key()`` names.
+    which ``own_key()`` names. ``key`` is None where only the result tells it: then ``place()`` must
+    be called before ``keep()``, and nothing is found.
     """
 
     def __init__(
         self,
         name: str,
-        key: bytes,
+        key: bytes | None,
         *,
         timeout: float | None = None,
         cache_alias: str | None = None,
@@ -86,8 +87,12 @@ class Block(Collector):
         self.name = name
         self._timeout = timeout
         self._cache_alias = None if cache_alias == cachalot_settings.CACHALOT_CACHE else cache_alias
-        self._key = digest_of(b"block", key, namespace_for_blocks(self._cache_alias).encode())
-        self._own = (own_key(key),) if is_own else ()
+        self._key: str | None = None
+        self._own = (own_key(key),) if is_own and key is not None else ()
+        if key is not None:
+            self.place(key)
+        #: What tells a result from one of other versions; None where nothing was found or stored.
+        self.etag: str | None = None
         self._seconds: float | None = None
         self._began = perf_counter()
 
@@ -106,12 +111,16 @@ class Block(Collector):
         super().__exit__(*exc_info)
         self._seconds = perf_counter() - self._began
 
+    def place(self, key: bytes) -> None:
+        """Tell under which key its result is found."""
+        self._key = digest_of(b"block", key, namespace_for_blocks(self._cache_alias).encode())
+
     def find(self) -> tuple[Any, ...] | None:
         """Return what ``pack()`` was given, if it is stored and in force."""
         try:
             if not is_enabled():
                 raise Bypass(what_switched_off())
-            found = self._find()
+            found = None if self._key is None else self._find(self._key)
         except Refused as error:
             self.reason = error.reason
             return None
@@ -136,14 +145,20 @@ class Block(Collector):
             return None
         return result
 
-    def keep(self, result: tuple[Any, ...] | None) -> None:
-        """Store a result of ``pack()``, if the block depends on what is still in force alone."""
+    def keep(
+        self, result: tuple[Any, ...] | None, beside: dict[str, tuple[Any, ...]] | None = None
+    ) -> None:
+        """Store a result of ``pack()``, if the block depends on what is still in force alone.
+
+        Then ``beside`` is stored as well, values without versions by their keys.
+        """
         size: int | None = None
         outcome, reason = Outcome.NOT_STORED, self.reason
         if reason is None:
             try:
                 assert result is not None
-                size = self._store(result)
+                assert self._key is not None
+                size = self._store(self._key, result, beside or {})
                 outcome = Outcome.MISS
             except Refused as error:
                 reason = error.reason if isinstance(error, Bypass) else error.sentence()
@@ -154,20 +169,20 @@ class Block(Collector):
 
     # Finding
 
-    def _find(self) -> Found | None:
-        place = self._cache_alias, self._key
+    def _find(self, key: str) -> Found | None:
+        place = self._cache_alias, key
         known = _known.get(place)
-        if known is not None and (found := self._find_under(known)) is not None:
+        if known is not None and (found := self._find_under(key, known)) is not None:
             return found
-        described = self._described()
+        described = self._described(key)
         if described is None or described == known:
             return None
         _remember(place, described)
-        return self._find_under(described)
+        return self._find_under(key, described)
 
-    def _described(self) -> Dependencies | None:
+    def _described(self, key: str) -> Dependencies | None:
         """Return what the block has read where it was last stored, whoever did that."""
-        nonces, stored = entries.read(self._own, self._key, self._cache_alias)
+        nonces, stored = entries.read(self._own, key, self._cache_alias)
         if nonces is None:
             raise Bypass(_PENDING)
         self._take_in(self._own, nonces)
@@ -175,7 +190,7 @@ class Block(Collector):
             return None
         return Dependencies(*unpack(stored.payload))
 
-    def _find_under(self, dependencies: Dependencies) -> Found | None:
+    def _find_under(self, key: str, dependencies: Dependencies) -> Found | None:
         if not dependencies.are_known():
             return None
         origins = {alias: origin_for_blocks(alias) for alias, _ in dependencies.tables}
@@ -183,12 +198,12 @@ class Block(Collector):
         for alias, tables in dependencies.tables:
             seen.update(versions_to_be_seen(alias, tables))
         keys = dependencies.version_keys()
-        entry_key = self._entry_key(dependencies, origins)
+        entry_key = _entry_key(key, dependencies, origins)
         nonces, found = entries.find(keys, entry_key, self._cache_alias)
         if nonces is None:
             raise Bypass(_PENDING)
         versions = dict(zip(keys, nonces, strict=True))
-        self._take_in(self._own, tuple(versions[key] for key in self._own))
+        self._take_in(self._own, tuple(map(versions.__getitem__, self._own)))
         if found is None or not seen.items() <= versions.items():
             return None
         expires_at = found.rows[0]
@@ -199,6 +214,7 @@ class Block(Collector):
                 outer.read(alias, frozenset(tables), origins[alias])
             outer.depend(versions, expires_at)
         self.tables = {alias: frozenset(tables) for alias, tables in dependencies.tables}
+        self.etag = _etag(entry_key, nonces)
         return found
 
     def _take_in(self, keys: Sequence[str], nonces: Sequence[str]) -> None:
@@ -206,17 +222,9 @@ class Block(Collector):
             if self.versions.setdefault(key, nonce) != nonce:
                 raise Bypass(TWO_VERSIONS)
 
-    def _entry_key(self, dependencies: Dependencies, origins: dict[str, bytes]) -> str:
-        return digest_of(
-            b"entry",
-            self._key.encode(),
-            repr(dependencies).encode("utf-8", "surrogatepass"),
-            *(origins[alias] for alias, _ in dependencies.tables),
-        )
-
     # Keeping
 
-    def _store(self, result: tuple[Any, ...]) -> int:
+    def _store(self, key: str, result: tuple[Any, ...], beside: dict[str, tuple[Any, ...]]) -> int:
         """Store a result; return its bytes. Raise ``Refused`` if that cannot be."""
         if not any(self.tables.values()):
             raise Bypass(NOTHING_READ)
@@ -232,21 +240,27 @@ class Block(Collector):
         stored = Stored(
             packed((None if timeout is None else now + timeout, *result)), now, self._seconds or 0.0
         )
-        nonces = tuple(self.versions[key] for key in keys)
+        nonces = tuple(map(self.versions.__getitem__, keys))
         if not entries.are_in_force(keys, nonces):
             # Not all of it may have been read at one moment.
             raise Bypass(TWO_VERSIONS)
-        own = tuple(self.versions[key] for key in self._own)
+        own = tuple(map(self.versions.__getitem__, self._own))
+        entry_key = _entry_key(key, dependencies, origins)
         put(
             {
                 timeout: {
-                    self._key: (own, Stored(packed(tuple(dependencies)), now, 0.0)),
-                    self._entry_key(dependencies, origins): (nonces, stored),
+                    key: (own, Stored(packed(tuple(dependencies)), now, 0.0)),
+                    entry_key: (nonces, stored),
+                    **{
+                        name: ((), Stored(packed(value), now, 0.0))
+                        for name, value in beside.items()
+                    },
                 }
             },
             self._cache_alias,
         )
-        _remember((self._cache_alias, self._key), dependencies)
+        _remember((self._cache_alias, key), dependencies)
+        self.etag = _etag(entry_key, nonces)
         return len(stored.payload)
 
     def _remaining(self, now: float) -> float | None:
@@ -280,6 +294,19 @@ class Block(Collector):
                 age,
             )
         )
+
+
+def _entry_key(key: str, dependencies: Dependencies, origins: dict[str, bytes]) -> str:
+    return digest_of(
+        b"entry",
+        key.encode(),
+        repr(dependencies).encode("utf-8", "surrogatepass"),
+        *(origins[alias] for alias, _ in dependencies.tables),
+    )
+
+
+def _etag(entry_key: str, nonces: tuple[str, ...]) -> str:
+    return digest_of(b"etag", entry_key.encode(), *map(str.encode, nonces)).removeprefix(_PREFIX)
 
 
 def own_key(key: bytes) -> str:
