@@ -10,15 +10,21 @@ from typing import Any
 _CSRF = "CSRF_COOKIE_NEEDS_UPDATE"
 
 
+#: Why what was made is not kept.
+MESSAGES = "it shows messages, or leaves some"
+TOKEN = "it uses the CSRF token of one user"
+
+
 class Traces:
     """What code has used of a request that belongs to one user."""
 
-    uses_token = False
-    uses_session = False
+    uses_token = uses_session = False
 
     def reason(self) -> str | None:
-        """Return why what the code has made must not be kept for others, or None."""
-        return "it uses the CSRF token of one user" if self.uses_token else None
+        """Return why what the code has made must not be shown to others, or None."""
+        if self.uses_token:
+            return TOKEN
+        return "it uses the session of one user" if self.uses_session else None
 
 
 @contextmanager
@@ -28,7 +34,7 @@ def tracing(request: Any) -> Iterator[Traces]:
     if request is None:
         yield traces
         return
-    # A middleware may have used both before.
+    # Others may have used them before, and must be able to tell afterwards.
     token = request.META.pop(_CSRF, None)
     session = getattr(request, "session", None)
     accessed = getattr(session, "accessed", False)
@@ -38,9 +44,9 @@ def tracing(request: Any) -> Iterator[Traces]:
         yield traces
     finally:
         traces.uses_token = bool(request.META.get(_CSRF))
+        traces.uses_session = bool(getattr(session, "accessed", False))
         if token is not None:
             request.META.setdefault(_CSRF, token)
-        traces.uses_session = bool(getattr(session, "accessed", False))
         if accessed:
             session.accessed = True  # type: ignore[union-attr]
 

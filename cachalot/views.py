@@ -26,7 +26,7 @@ from cachalot.core.blocks import entries
 from cachalot.core.blocks.block import Block, digest_of
 from cachalot.core.cache.entries import unpack
 from cachalot.core.outcomes import CacheUnavailable
-from cachalot.personal import Traces, has_messages, tracing
+from cachalot.personal import MESSAGES, TOKEN, Traces, has_messages, tracing
 from cachalot.settings import forget_on_change
 
 V = TypeVar("V", bound=Callable[..., Any])
@@ -108,12 +108,12 @@ class _Page:
 
     def keep(self, response: HttpResponse, packed: Any, traces: Traces) -> HttpResponse:
         """Store what ``pack()`` returned, and return the response to be sent."""
-        reason = traces.reason()
+        reason = TOKEN if traces.uses_token else None
         session = getattr(self._request, "session", None)
         if getattr(session, "modified", False):
             reason = "it changes the session"
         elif has_messages(self._request):
-            reason = "it shows messages, or leaves some"
+            reason = MESSAGES
         self.block.reason = self.block.reason or reason
         if self.block.reason is not None:
             self.block.keep(None)
