@@ -15,6 +15,7 @@ from cachalot.core.cache.versions import clock
 from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.outcomes import CacheUnavailable
+from cachalot.core.reading.lookup import report_versions
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.version_keys import version_keys
@@ -105,6 +106,8 @@ def get_last_invalidation(
     tables = _resolve(tables_or_models, db_alias)
     last = 0.0
     for alias, concerned in _tables_by_database(tables, db_alias).items():
+        if collecting.current() is not None:
+            report_versions(connections[alias], concerned)
         for name in cache_aliases:
             last = max(last, _last_invalidation_in(name, alias, concerned))
         for sibling in aliases_of_database(alias):

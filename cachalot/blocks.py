@@ -105,13 +105,7 @@ class CachedFunction(Generic[P, R]):
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         if self._make_key is not None:
-            value = self._make_key(*args, **kwargs)
-            try:
-                parts = encoded(value)
-            except TypeError as error:
-                raise TypeError(
-                    f"The key= of {self._name}() returned {value!r}, which cannot be a key: {error}"
-                ) from error
+            parts = encoded_key(self._name, self._make_key(*args, **kwargs))
         else:
             parts = self._encoded_arguments(args, kwargs)
         return b"%s %s %s" % (self._place, place_of_reader(), parts)
@@ -193,8 +187,7 @@ def cached(
     """
     require_timeout("cached()", timeout)
     require_cache("cached()", cache_alias)
-    if key is not None and not callable(key):
-        raise TypeError(f"The key= of cached() is a function of the arguments, not {key!r}.")
+    require_key("cached()", key)
 
     def decorate(target: Any) -> Any:
         inner = target.__func__ if isinstance(target, (classmethod, staticmethod)) else target
@@ -227,6 +220,22 @@ def require_timeout(who: str, timeout: object) -> None:
             f"The timeout of {who} is {timeout!r}; use a positive number of seconds, or None to "
             "keep results until their tables are written."
         )
+
+
+def require_key(who: str, key: object) -> None:
+    """Raise ``TypeError`` for what is no function, and not None."""
+    if key is not None and not callable(key):
+        raise TypeError(f"The key= of {who} is a function of the arguments, not {key!r}.")
+
+
+def encoded_key(name: str, value: object) -> bytes:
+    """Return what a ``key=`` has returned as bytes. Raise ``TypeError`` if that cannot be."""
+    try:
+        return encoded(value)
+    except TypeError as error:
+        raise TypeError(
+            f"The key= of {name}() returned {value!r}, which cannot be a key: {error}"
+        ) from error
 
 
 def require_cache(who: str, cache_alias: object) -> None:

@@ -21,7 +21,13 @@ from django.utils.cache import (
     patch_vary_headers,
 )
 
-from cachalot.blocks import digest_of_code, require_cache, require_timeout
+from cachalot.blocks import (
+    digest_of_code,
+    encoded_key,
+    require_cache,
+    require_key,
+    require_timeout,
+)
 from cachalot.core.blocks import entries
 from cachalot.core.blocks.block import Block, digest_of
 from cachalot.core.cache.entries import unpack
@@ -30,6 +36,7 @@ from cachalot.personal import MESSAGES, TOKEN, Traces, has_messages, tracing
 from cachalot.settings import forget_on_change
 
 V = TypeVar("V", bound=Callable[..., Any])
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 STATUSES = (200, 301, 404)
 
@@ -76,9 +83,16 @@ class _Headers:
 class _Page:
     """One request to a cached view."""
 
-    def __init__(self, request: HttpRequest, name: str, place: bytes, options: _Options) -> None:
+    def __init__(
+        self,
+        request: HttpRequest,
+        name: str,
+        place: bytes,
+        options: _Options,
+        arguments: _Arguments,
+    ) -> None:
         self._request = request
-        self._place = place
+        self._place = place + options.more_of(name, request, arguments)
         self._options = options
         self._known = _Headers(options.cache_alias)
         key = get_cache_key(request, cache=cast(Any, self._known))
@@ -161,11 +175,23 @@ class _Options:
     """How a view is cached."""
 
     def __init__(
-        self, timeout: float | None, cache_alias: str | None, statuses: Collection[int]
+        self,
+        timeout: float | None,
+        key: Callable[..., object] | None,
+        cache_alias: str | None,
+        statuses: Collection[int],
     ) -> None:
         self.timeout = timeout
+        self._make_key = key
         self.cache_alias = cache_alias
         self.statuses = frozenset(statuses)
+
+    def more_of(self, name: str, request: HttpRequest, arguments: _Arguments) -> bytes:
+        """Return what tells pages of one address apart, as the project has it."""
+        if self._make_key is None:
+            return b""
+        args, kwargs = arguments
+        return encoded_key(name, self._make_key(request, *args, **kwargs))
 
 
 def _cells_of(response: HttpResponse) -> tuple[Any, ...]:
@@ -192,6 +218,7 @@ def cached_view(view: V) -> V: ...
 def cached_view(
     *,
     timeout: float | None = None,
+    key: Callable[..., object] | None = None,
     cache_alias: str | None = None,
     statuses: Collection[int] = (200,),
 ) -> Callable[[V], V]: ...
@@ -199,6 +226,7 @@ def cached_view(
     view: Any = None,
     *,
     timeout: float | None = None,
+    key: Callable[..., object] | None = None,
     cache_alias: str | None = None,
     statuses: Collection[int] = (200,),
 ) -> Any:
@@ -210,24 +238,26 @@ def cached_view(
     on the cookie. It comes with an ``ETag`` of the tables' versions, and a client that has it
     already gets the status 304.
 
-    ``timeout`` is in seconds; None keeps a page until one of its tables is written.
-    ``cache_alias`` is where pages are kept, by default ``CACHALOT_CACHE``. ``statuses`` are those
-    that are cached, of 200, 301 and 404.
+    ``timeout`` is in seconds; None keeps a page until one of its tables is written. ``key`` is
+    called with the arguments of the view, the request first, and returns what tells pages of one
+    address apart beside all that, such as the date. ``cache_alias`` is where pages are kept, by
+    default ``CACHALOT_CACHE``. ``statuses`` are those that are cached, of 200, 301 and 404.
 
     Not stored, beside what ``cached()`` does not store, is a response that is streamed, sets a
     cookie, is ``private`` or ``no-store``, holds a CSRF token or messages, changes the session, or
     answers a request with an ``Authorization`` header that it does not vary on. Raise ``TypeError``
-    for what is no view, ``ValueError`` for another timeout or status, and
+    for what is no view and for a wrong ``key``, ``ValueError`` for another timeout or status, and
     ``InvalidCacheBackendError`` for an unknown ``cache_alias``.
     """
     require_timeout("cached_view()", timeout)
     require_cache("cached_view()", cache_alias)
+    require_key("cached_view()", key)
     if isinstance(statuses, (str, bytes)) or not {*statuses} <= {*STATUSES}:
         raise ValueError(
             f"The statuses of cached_view() are {statuses!r}; allowed are "
             f"{', '.join(map(str, STATUSES))}."
         )
-    options = _Options(timeout, cache_alias, statuses)
+    options = _Options(timeout, key, cache_alias, statuses)
 
     def decorate(target: Any) -> Any:
         if isinstance(target, type):
@@ -255,14 +285,21 @@ def _cached_function(view: Any, options: _Options) -> Any:
         @wraps(view)
         async def acached(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             return await _arun(
-                request, name, place, options, lambda: view(request, *args, **kwargs)
+                request,
+                name,
+                place,
+                options,
+                lambda: view(request, *args, **kwargs),
+                (args, kwargs),
             )
 
         return acached
 
     @wraps(view)
     def cached(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return _run(request, name, place, options, lambda: view(request, *args, **kwargs))
+        return _run(
+            request, name, place, options, lambda: view(request, *args, **kwargs), (args, kwargs)
+        )
 
     return cached
 
@@ -274,7 +311,11 @@ def _cached_dispatch(dispatch: Any, options: _Options) -> Any:
         name = f"{class_.__module__}.{class_.__qualname__}"
         place = _place_of(name, dispatch)
         run = _arun if getattr(class_, "view_is_async", False) else _run
-        return run(request, name, place, options, lambda: dispatch(self, request, *args, **kwargs))
+        return run(
+            *(request, name, place, options),
+            lambda: dispatch(self, request, *args, **kwargs),
+            (args, kwargs),
+        )
 
     return cached
 
@@ -285,9 +326,14 @@ def _place_of(name: str, function: Any) -> bytes:
 
 
 def _run(
-    request: HttpRequest, name: str, place: bytes, options: _Options, view: Callable[[], Any]
+    request: HttpRequest,
+    name: str,
+    place: bytes,
+    options: _Options,
+    view: Callable[[], Any],
+    arguments: _Arguments,
 ) -> Any:
-    page, found = _begin(request, name, place, options)
+    page, found = _begin(request, name, place, options, arguments)
     if found is not None:
         return found
     if page is None:
@@ -302,9 +348,14 @@ def _run(
 
 
 async def _arun(
-    request: HttpRequest, name: str, place: bytes, options: _Options, view: Callable[[], Any]
+    request: HttpRequest,
+    name: str,
+    place: bytes,
+    options: _Options,
+    view: Callable[[], Any],
+    arguments: _Arguments,
 ) -> Any:
-    page, found = await sync_to_async(_begin)(request, name, place, options)
+    page, found = await sync_to_async(_begin)(request, name, place, options, arguments)
     if found is not None:
         return found
     if page is None:
@@ -319,7 +370,7 @@ async def _arun(
 
 
 def _begin(
-    request: HttpRequest, name: str, place: bytes, options: _Options
+    request: HttpRequest, name: str, place: bytes, options: _Options, arguments: _Arguments
 ) -> tuple[_Page | None, HttpResponse | None]:
     """Return a page that the view is to be run for, and its response if that is found.
 
@@ -327,7 +378,7 @@ def _begin(
     """
     if request.method not in ("GET", "HEAD") or has_messages(request):
         return None, None
-    page = _Page(request, name, place, options)
+    page = _Page(request, name, place, options, arguments)
     found = page.find()
     # What a view returns for HEAD need not be the page.
     return (page if request.method == "GET" else None), found

@@ -406,6 +406,30 @@ class ClassTests(ViewTestCase):
             async_to_sync(get)(view, "post")
 
 
+class KeyTests(ViewTestCase):
+    def test_what_else_tells_pages_apart(self) -> None:
+        day = "Monday"
+
+        @cached_view(key=lambda request, number: (day, number))
+        def view(request: HttpRequest, number: int) -> HttpResponse:
+            runs.append("view")
+            return HttpResponse(f"{day} {number} {Book.objects.count()}")
+
+        for day in ("Monday", "Tuesday"):
+            for times in (1, 0):
+                response = self.assertRuns(lambda: view(self.requests.get("/"), 1), times)
+                self.assertEqual(response.content.decode(), f"{day} 1 1")
+
+        @cached_view(key=lambda request: request)
+        def wrong(request: HttpRequest) -> HttpResponse:
+            return HttpResponse()
+
+        with self.assertRaisesRegex(TypeError, r"key= of .*wrong\(\) returned <WSGIRequest"):
+            self.get(wrong)
+        with self.assertRaisesRegex(TypeError, "key= of cached_view.* not 'day'"):
+            cached_view(key="day")  # type: ignore[call-overload]
+
+
 class OptionTests(ViewTestCase):
     def test_mistakes(self) -> None:
         for timeout in (0, "60"):

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test import override_settings
 
-from cachalot.api import cachalot_disabled, fresh, invalidate
+from cachalot.api import cachalot_disabled, fresh, get_last_invalidation, invalidate
 from cachalot.core import collecting
 from cachalot.core.cache.door import guard_of
 from cachalot.core.collecting import Collector
@@ -127,6 +127,28 @@ class DependencyTests(CollectorTestCase):
             collector = collected(titles)
         self.assertEqual(collector.versions, {key: before})
         self.assertNotEqual(store.current((key,)), (before,))
+
+
+class LastInvalidationTests(CollectorTestCase):
+    """What a fragment is kept under by hand, a block around it depends on."""
+
+    def test_tables_that_are_named(self) -> None:
+        self.assertDepends(
+            lambda: get_last_invalidation(Book, Author, db_alias="default"),
+            "library_book",
+            "library_author",
+        )
+
+    def test_written_in_its_transaction(self) -> None:
+        with transaction.atomic():
+            Book.objects.create(title="Omoo")
+            self.assertSpoilt(
+                lambda: get_last_invalidation(Book, db_alias="default"), "has written"
+            )
+
+    def test_pending(self) -> None:
+        guard_of().mark_pending(version_keys("default", frozenset({"library_book"})))
+        self.assertSpoilt(lambda: get_last_invalidation(Book, db_alias="default"), "being written")
 
 
 class NestingTests(CollectorTestCase):

@@ -16,13 +16,14 @@ from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.store import Store
 from cachalot.core.connection.origin import origin_of
 from cachalot.core.connection.overlay import Level
-from cachalot.core.connection.state import State
+from cachalot.core.connection.state import State, state_of
 from cachalot.core.connection.visibility import Visibility
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import Bypass, CacheUnavailable, Outcome
 from cachalot.core.reading.compiled import Plan
 from cachalot.core.reading.snapshots import versions_of_snapshot
 from cachalot.core.schema import catalogue
+from cachalot.core.schema.version_keys import version_keys
 from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
@@ -109,6 +110,30 @@ def report(
         expires_at = plan.timeout + (wall_time() if hit is None else hit.stored.stored_at)
     collector.read(connection.alias, plan.tables, origin_of(connection))
     collector.depend(collecting.nonces_by_key(plan.version_keys, versions), expires_at)
+
+
+def report_versions(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> None:
+    """Tell the collector that something depends on the versions of ``tables`` themselves.
+
+    It is no read: a transaction's snapshot does not show versions. Call it before they are asked
+    for.
+    """
+    collector = collecting.current()
+    if collector is None:
+        return
+    state, keys = state_of(connection), version_keys(connection.alias, tables)
+    try:
+        if state.is_in_transaction() and not tables.isdisjoint(state.overlay().dirty):
+            raise Bypass(_OWN_CHANGES)
+        with cache_in_use(keys) as store:
+            nonces = store.current(keys) if keys else ()
+        if nonces is None:
+            raise Bypass(PENDING)
+    except Bypass as error:
+        collector.spoil(error.sentence())
+        return
+    collector.read(connection.alias, tables, origin_of(connection))
+    collector.depend(collecting.nonces_by_key(keys, nonces))
 
 
 def require_transactional(
