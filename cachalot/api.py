@@ -8,12 +8,15 @@ from django.core.cache import InvalidCacheBackendError
 from django.db import connections, models
 from django.utils.connection import ConnectionDoesNotExist
 
+from cachalot.blocks import cached
 from cachalot.checks.messages import suggestion
+from cachalot.core import collecting
 from cachalot.core.cache.door import cache_in_use, guard_of
 from cachalot.core.cache.versions import clock
 from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.outcomes import CacheUnavailable
+from cachalot.core.reading.lookup import report_versions
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.version_keys import version_keys
@@ -21,18 +24,25 @@ from cachalot.core.sql.names import canonical
 from cachalot.core.statistics import get_stats
 from cachalot.core.writing import invalidation, writes
 from cachalot.explanation import Explanation, explain
+from cachalot.fresh import fresh
 from cachalot.names import tables_called
+from cachalot.recording import recorded
 from cachalot.settings import cachalot_settings
 from cachalot.switches import cachalot_disabled, cachalot_enabled
+from cachalot.views import cached_view
 
 __all__ = [
     "Explanation",
     "cachalot_disabled",
     "cachalot_enabled",
+    "cached",
+    "cached_view",
     "explain",
+    "fresh",
     "get_last_invalidation",
     "get_stats",
     "invalidate",
+    "recorded",
 ]
 
 
@@ -61,6 +71,7 @@ def invalidate(
     cache_aliases = _cache_aliases(cache_alias)
     _require_database(db_alias)
     tables = _resolve(tables_or_models, db_alias)
+    collecting.spoil("it invalidates what is cached")
     uses_shared = cachalot_settings.CACHALOT_CACHE in cache_aliases
     for alias, named in _tables_by_database(tables, db_alias).items():
         # What the database changes along with them, as far as this process knows.
@@ -96,6 +107,8 @@ def get_last_invalidation(
     tables = _resolve(tables_or_models, db_alias)
     last = 0.0
     for alias, concerned in _tables_by_database(tables, db_alias).items():
+        if collecting.current() is not None:
+            report_versions(connections[alias], concerned)
         for name in cache_aliases:
             last = max(last, _last_invalidation_in(name, alias, concerned))
         for sibling in aliases_of_database(alias):

@@ -107,7 +107,7 @@ def explain(
                 "returns a queryset, such as lambda: Book.objects.count()."
             )
         queryset = stopped
-    found = _queryset_of(queryset)
+    found = queryset_of(queryset)
     return _explained(found.query.get_compiler(using=found.db), MULTI)
 
 
@@ -123,7 +123,8 @@ def _first_read_of(function: Callable[[], Any]) -> Any:
         stopping.reset(token)
 
 
-def _queryset_of(value: object) -> models.QuerySet[Any]:
+def queryset_of(value: object) -> models.QuerySet[Any]:
+    """Return a queryset, or all rows of a manager or a model. Raise ``TypeError`` for others."""
     if isinstance(value, models.QuerySet):
         return value
     if isinstance(value, BaseManager):

@@ -1,4 +1,4 @@
-"""The Jinja2 extension: ``get_last_invalidation()`` and ``{% cache %}``."""
+"""The Jinja2 extension: ``get_last_invalidation()``, ``{% cache %}`` and ``{% cached %}``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from django.db.models import Model, QuerySet
 from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 
 from cachalot.api import get_last_invalidation
 from cachalot.core.interruptions import is_interruption
+from cachalot.fragments import KEYWORDS, Fragment
 from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
@@ -32,7 +34,12 @@ _FRAGMENTS_ALIAS = "template_fragments"
 
 
 class cachalot(Extension):
-    """Give templates the function ``get_last_invalidation()`` and the statement ``{% cache %}``.
+    """Give templates the function ``get_last_invalidation()`` and two statements.
+
+    ``{% cached "name", ARG, ..., timeout=…, cache_alias=… %}…{% endcached %}`` keeps what it
+    encloses until one of the tables is written that rendering it has read. Each list of arguments
+    has a fragment of its own, told apart as the arguments of ``cached()`` are; ``timeout`` and
+    ``cache_alias`` mean what they mean there.
 
     ``{% cache ARG, ..., cache_key=…, timeout=…, cache_alias=… %}…{% endcache %}`` stores what it
     encloses, once for each list of arguments. Everything is optional:
@@ -44,10 +51,10 @@ class cachalot(Extension):
     * ``cache_alias`` is an alias in ``CACHES``, by default ``template_fragments`` if there is one,
       else ``default``.
 
-    Arguments are told apart by type and text; a model instance also by its primary key.
+    Its arguments are told apart by type and text; a model instance also by its primary key.
     """
 
-    tags = {"cache"}
+    tags = {"cache", "cached"}
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -61,40 +68,67 @@ class cachalot(Extension):
         return source
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """Turn ``{% cache %}`` into a call that gets the enclosed part as ``caller``."""
-        lineno = next(parser.stream).lineno
-        arguments: list[nodes.Expr] = []
-        keywords: dict[str, nodes.Keyword] = {}
-        while not parser.stream.current.test("block_end"):
-            if arguments or keywords:
-                parser.stream.expect("comma")
-                if parser.stream.current.test("block_end"):
-                    break
-            token = parser.stream.current
-            if token.test("name") and parser.stream.look().test("assign"):
-                if token.value not in _KEYWORDS:
-                    parser.fail(
-                        f"{{% cache %}} takes no keyword {token.value!r}; allowed are "
-                        f"{', '.join(_KEYWORDS)}.",
-                        token.lineno,
-                    )
-                if token.value in keywords:
-                    parser.fail(f"{{% cache %}} got {token.value!r} twice.", token.lineno)
-                parser.stream.skip(2)
-                value = parser.parse_expression()
-                keywords[token.value] = nodes.Keyword(token.value, value, lineno=token.lineno)
-            else:
-                arguments.append(parser.parse_expression())
+        """Turn a statement into a call that gets the enclosed part as ``caller``."""
+        tag = next(parser.stream)
+        lineno = tag.lineno
+        allowed = KEYWORDS if tag.value == "cached" else _KEYWORDS
+        arguments, keywords = _parse_arguments(parser, tag.value, allowed)
         # The identifier tells apart statements in one line.
         source = f"{parser.free_identifier().name} {getattr(self._parsing, 'source', '')}"
         digest = _digest(source.encode("utf-8", "surrogatepass"))
         place = nodes.Const((parser.name, parser.filename, lineno, digest))
-        body = parser.parse_statements(("name:endcache",), drop_needle=True)
-        call = self.call_method(
-            "_render", [place, nodes.List(arguments)], list(keywords.values()), lineno=lineno
-        )
+        body = parser.parse_statements((f"name:end{tag.value}",), drop_needle=True)
+        if tag.value == "cached":
+            name = arguments[0] if arguments else None
+            if not isinstance(name, nodes.Const) or not isinstance(name.value, str):
+                parser.fail("{% cached %} begins with a name in quotes.", lineno)
+            # Templates that extend this one may put something else into a block.
+            is_open = any(True for part in body for _ in _blocks_in(part))
+            called = [nodes.Const(f"number {number}") for number in range(1, len(arguments))]
+            vary = [
+                nodes.Tuple([*pair], "load") for pair in zip(called, arguments[1:], strict=True)
+            ]
+            call = self.call_method(
+                "_render_cached",
+                [nodes.ContextReference(), place, name, nodes.Const(is_open), nodes.List(vary)],
+                keywords,
+                lineno=lineno,
+            )
+        else:
+            call = self.call_method(
+                "_render", [place, nodes.List(arguments)], keywords, lineno=lineno
+            )
         # Its output is not escaped: what it encloses has been, by the rules in force there.
         return nodes.CallBlock(call, [], [], body).set_lineno(lineno)
+
+    def _render_cached(
+        self,
+        context: Context,
+        place: tuple[str | None, str | None, int, str],
+        name: str,
+        is_open: bool,
+        vary: list[tuple[str, object]],
+        caller: Callable[[], Any],
+        timeout: object = None,
+        cache_alias: object = None,
+    ) -> str | Awaitable[str]:
+        root = None
+        if is_open:
+            if context.name is None:
+                # Nothing tells what it is that fills the block.
+                return caller()  # type: ignore[no-any-return]
+            root = context.name
+        fragment = Fragment(
+            name,
+            repr((place[3], context.eval_ctx.autoescape, root)).encode(),
+            vary,
+            request=context.get("request"),
+            timeout=timeout,
+            cache_alias=cache_alias,
+        )
+        if self.environment.is_async:
+            return fragment.arender(caller)
+        return fragment.render(caller)
 
     def _render(
         self,
@@ -119,6 +153,40 @@ class cachalot(Extension):
         with _tolerating(key):
             cache.set(key, fragment, seconds)
         return fragment
+
+
+def _parse_arguments(
+    parser: Parser, tag: str, allowed: tuple[str, ...]
+) -> tuple[list[nodes.Expr], list[nodes.Keyword]]:
+    arguments: list[nodes.Expr] = []
+    keywords: dict[str, nodes.Keyword] = {}
+    while not parser.stream.current.test("block_end"):
+        if arguments or keywords:
+            parser.stream.expect("comma")
+            if parser.stream.current.test("block_end"):
+                break
+        token = parser.stream.current
+        if token.test("name") and parser.stream.look().test("assign"):
+            if token.value not in allowed:
+                parser.fail(
+                    f"{{% {tag} %}} takes no keyword {token.value!r}; allowed are "
+                    f"{', '.join(allowed)}.",
+                    token.lineno,
+                )
+            if token.value in keywords:
+                parser.fail(f"{{% {tag} %}} got {token.value!r} twice.", token.lineno)
+            parser.stream.skip(2)
+            value = parser.parse_expression()
+            keywords[token.value] = nodes.Keyword(token.value, value, lineno=token.lineno)
+        else:
+            arguments.append(parser.parse_expression())
+    return arguments, list(keywords.values())
+
+
+def _blocks_in(node: nodes.Node) -> Iterator[nodes.Node]:
+    if isinstance(node, nodes.Block):
+        yield node
+    yield from node.find_all(nodes.Block)
 
 
 async def _rendered_async(

@@ -1,4 +1,4 @@
-"""What one request has read and invalidated, and which line of code did."""
+"""What a piece of code has read and invalidated, and which line of it did."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ import sys
 import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
 from django.template import Node
 
-from cachalot.core import events
-from cachalot.core.events import Invalidation, Read
+from cachalot.core.collecting import Collector
+from cachalot.core.events import Block, Event, Invalidation, Read
 from cachalot.core.outcomes import Outcome
-
-# Per request: asgiref carries it into the thread that runs the ORM.
-_current: ContextVar[Recording | None] = ContextVar("cachalot_recording", default=None)
 
 # Whose frames lie between any query and whoever wanted it.
 _MACHINERY = frozenset({"asgiref", "asyncio", "cachalot", "concurrent", "contextvars", "threading"})
@@ -36,33 +32,71 @@ _ON_PURPOSE = (
 )
 
 
-class Recording:
-    """A context manager: what happens in its block, in this context alone, is kept.
+class Reads(list[Read]):
+    """The reads of a block, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: What became of cached functions, views and fragments.
+        self.blocks: list[Block] = []
+
+    @property
+    def queries(self) -> list[Read]:
+        """Those for which the database was asked."""
+        return [read for read in self if not read.is_hit]
+
+
+class recorded(Collector):
+    """A context manager: ``with recorded() as reads:`` gives the reads of its block as a list.
+
+    Each has the ``sql`` and ``params``, ``db_alias``, ``tables``, ``outcome`` and ``reason`` (why
+    it is no hit and cannot become one, else None), the ``seconds`` that it took and
+    ``query_seconds`` that its query took when its result was computed, the ``size`` of the stored
+    result in bytes and its ``age`` in seconds; and ``is_hit``. ``reads.queries`` are those that
+    asked the database, SELECTs by cursor among them. ``reads.blocks`` tells of cached functions,
+    views and fragments: ``name``, ``outcome``, ``reason``, ``tables`` as pairs of an alias and a
+    table, ``seconds``, ``block_seconds``, ``size``, ``age``, ``is_hit``. All grow as it runs.
+
+    What counts is the block's own thread or task, with what it awaits and the threads that
+    asgiref runs for it. Blocks may be nested.
+    """
+
+    hears = True
+
+    def __enter__(self) -> Reads:
+        super().__enter__()
+        self._reads = Reads()
+        return self._reads
+
+    def note(self, event: Any) -> None:
+        """Keep what is a read."""
+        if isinstance(event, Read):
+            self._reads.append(event)
+        elif isinstance(event, Block):
+            self._reads.blocks.append(event)
+
+
+class Recording(Collector):
+    """A context manager: what happens in its block is kept, with the place where it did.
 
     Left out is what happens while ``is_aside()`` is true.
     """
 
+    hears = True
+
     def __init__(self, is_aside: Callable[[], bool] = lambda: False) -> None:
+        super().__init__()
         self._is_aside = is_aside
         #: Pairs of an event and the place where it happened.
-        self.events: list[tuple[Read | Invalidation, dict[str, Any]]] = []
+        self.events: list[tuple[Event, dict[str, Any]]] = []
 
-    def __enter__(self) -> None:
-        self._outer = _current.get()
-        _current.set(self)
-        events.listen(self._note)
-
-    def __exit__(self, *exc_info: object) -> None:
-        events.stop_listening(self._note)
-        _current.set(self._outer)
-
-    def _note(self, event: Read | Invalidation) -> None:
-        # Every listener hears of every thread.
-        if _current.get() is self and not self._is_aside():
+    def note(self, event: Any) -> None:
+        """Keep an event."""
+        if not self._is_aside():
             self.events.append((event, place_of(sys._getframe(1))))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return, as plain JSON values, figures by database, statements and invalidations."""
+        """Return it as plain JSON: figures by database, statements, blocks, invalidations."""
         reads = [(event, place) for event, place in self.events if isinstance(event, Read)]
         by_database: dict[str, list[Read]] = {}
         for read, _ in reads:
@@ -73,6 +107,9 @@ class Recording:
                 for db_alias, of_database in by_database.items()
             ],
             "statements": _statements(reads),
+            "blocks": [
+                _block(event, place) for event, place in self.events if isinstance(event, Block)
+            ],
             "caused": [
                 {"db_alias": event.db_alias, "tables": list(event.tables), "place": place}
                 for event, place in self.events
@@ -156,6 +193,26 @@ def _calls(reads: Iterable[tuple[Read, dict[str, Any]]]) -> list[dict[str, Any]]
 def _shown(params: Any) -> str:
     text = ", ".join(map(repr, params or ()))
     return text if len(text) <= _MAX_PARAMS else f"{text[:_MAX_PARAMS]}…"
+
+
+def _block(block: Block, place: dict[str, Any]) -> dict[str, Any]:
+    css = "hit" if block.is_hit else "miss" if block.outcome is Outcome.MISS else "refused"
+    databases = {db_alias for db_alias, _ in block.tables}
+    return {
+        "name": block.name,
+        "tables": [
+            table if len(databases) == 1 else f"{table} in {db_alias}"
+            for db_alias, table in block.tables
+        ],
+        "result": block.outcome.value,
+        "css": css,
+        "reason": block.reason or "",
+        "ms": 1000 * block.seconds,
+        "block_ms": None if block.block_seconds is None else 1000 * block.block_seconds,
+        "size": block.size,
+        "age": block.age,
+        "place": place,
+    }
 
 
 def _tally(results: Iterable[str]) -> str:

@@ -48,3 +48,12 @@ def by_table(processes: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[
             for table, counts in of_database.items():
                 tables.setdefault((db_alias, table), []).append(counts)
     return {name: summed(counts) for name, counts in sorted(tables.items())}
+
+
+def by_block(processes: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Map the name of each block to the sum of what the processes have counted of it."""
+    blocks: dict[str, list[dict[str, Any]]] = {}
+    for stats in processes:
+        for name, counts in stats["blocks"].items():
+            blocks.setdefault(name, []).append({**counts, "invalidations": 0})
+    return {name: summed(counts) for name, counts in sorted(blocks.items())}

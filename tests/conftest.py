@@ -26,6 +26,7 @@ TESTS = Path(__file__).parent
 #: Files and directories of what may differ by the client of the cache: marked ``clients``, all that
 #: a run with another client needs.
 CLIENTS = (
+    "blocks/",
     "cache/",
     "reading/test_bounds.py",
     "reading/test_keys.py",

@@ -20,12 +20,13 @@ from django.core.checks import Error
 from django.core.management import call_command, get_commands, load_command_class
 from django.core.management.base import BaseCommand
 from django.db import connection
+from django.http import HttpResponse
 from django.template import Context, Template
-from django.test import SimpleTestCase, override_settings
+from django.test import RequestFactory, SimpleTestCase, override_settings
 from django.utils.module_loading import import_string
 
 from cachalot import api, utils
-from cachalot.api import cachalot_disabled
+from cachalot.api import cachalot_disabled, recorded
 from cachalot.checks.messages import DEPLOY_MESSAGES, MESSAGES, as_message
 from cachalot.checks.values import check_values
 from cachalot.settings import DEFAULTS
@@ -373,6 +374,48 @@ class TemplateTests(CacheTestCase):
         jinja2ext = pytest.importorskip("cachalot.jinja2ext")
         documented = re.findall(r"^``(\w+)``$", PAGES["templates"], re.M)
         self.assertEqual(sorted(documented), sorted(jinja2ext._KEYWORDS))
+
+
+class CachingCodeTests(CacheTestCase):
+    def assertFollows(self, render: Any) -> None:
+        Book.objects.create(title="Moby Dick")
+
+        def rendered() -> tuple[str, int]:
+            with recorded() as reads:
+                content = render(books=Book.objects.all(), genre="sea")
+            return re.sub(r"\s+", " ", content).strip(), len(reads)
+
+        self.assertEqual(rendered(), ("<p>Moby Dick</p>", 2))
+        self.assertEqual(rendered(), ("<p>Moby Dick</p>", 0))
+        Book.objects.get().tags.add(Tag.objects.create(name="whale"))
+        self.assertEqual(rendered()[0], "<p>Moby Dick · whale</p>")
+        self.assertEqual(rendered(), ("<p>Moby Dick · whale</p>", 0))
+
+    def test_django(self) -> None:
+        (example,) = blocks_of("caching-code", "html+django")
+        self.assertFollows(lambda **names: Template(example).render(Context(names)))
+
+    def test_jinja2(self) -> None:
+        jinja2 = pytest.importorskip("jinja2")
+        environment = jinja2.Environment(extensions=["cachalot.jinja2ext.cachalot"])
+        (example,) = blocks_of("caching-code", "html+jinja")
+        self.assertFollows(environment.from_string(example).render)
+
+    def test_views(self) -> None:
+        (example,) = blocks_of("caching-code", "python")
+        scope: dict[str, Any] = {"Book": Book}
+        exec(compile(example, "caching-code.rst", "exec"), scope)
+        response = HttpResponse()
+        with mock.patch.dict(
+            scope, render=lambda request, name, context: HttpResponse(str(len(context["books"])))
+        ):
+            for _ in range(2):
+                Book.objects.create(title="Moby Dick")
+                with recorded() as reads:
+                    for _ in range(2):
+                        response = scope["book_list"](RequestFactory().get("/"))
+                self.assertEqual(len(reads), 1)
+        self.assertEqual(response.content, b"2")
 
 
 #: Runs every example with a prompt as Sphinx does, without Sphinx.

@@ -49,6 +49,7 @@ FLOORS = (
     "cachalot.signals",
     "cachalot.core",
     "cachalot.core.outcomes",
+    "cachalot.core.collecting",
     "cachalot.core.events",
     "cachalot.core.switch",
     "cachalot.core.sql",
@@ -57,6 +58,7 @@ FLOORS = (
     "cachalot.core.schema",
     "cachalot.core.reading",
     "cachalot.core.writing",
+    "cachalot.core.blocks",
     "cachalot.core.statistics",
     "cachalot.core.querysets",
     "cachalot.core.patches",
@@ -142,7 +144,8 @@ def test_imports_are_absolute(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_nothing_but_django_is_required(module: str) -> None:
-    known = {"cachalot", "django", *sys.stdlib_module_names, *OPTIONAL.get(module, ())}
+    # Django itself requires asgiref.
+    known = {"cachalot", "django", "asgiref", *sys.stdlib_module_names, *OPTIONAL.get(module, ())}
     assert {target.partition(".")[0] for target in imports_of(module)} <= known
 
 

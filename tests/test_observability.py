@@ -58,7 +58,7 @@ class ExampleTests(CacheTestCase):
         parts = re.findall(r"run_examples\(([^)]*)\)", source)
         named = re.findall(r'"([^"]+)"', " ".join(parts))
         run = {example for example in EXAMPLES for part in named if part in example}
-        self.assertEqual(len(EXAMPLES), 11)
+        self.assertEqual(len(EXAMPLES), 14)
         self.assertEqual(run, set(EXAMPLES))
 
     @override_settings(CACHALOT_STATS=True)
@@ -104,11 +104,11 @@ class ExampleTests(CacheTestCase):
 
     def test_fresh_rows(self) -> None:
         def run() -> None:
-            books = self.run_examples("def fresh")["books"]
+            books = self.run_examples("books = fresh")["books"]
             self.assertEqual([book.title for book in books], ["Moby Dick"])
 
         run()
-        self.assertEqual(self.outcomes(run), [Outcome.BYPASSED])
+        self.assertEqual(self.outcomes(run), [Outcome.NOT_CACHED])
 
     def test_views(self) -> None:
         scope = self.run_examples("class Recount", "def cached_count", "def export")
@@ -142,18 +142,52 @@ class ExampleTests(CacheTestCase):
         from cachalot.contrib.opentelemetry import uninstrument
 
         self.addCleanup(uninstrument)
-        self.run_examples("opentelemetry")
+        self.run_examples("instrument()")
         self.assertEqual(len(events.listeners), 1)
 
     def test_sentry(self) -> None:
         sentry_sdk = mock.Mock()
         with mock.patch.dict("sys.modules", sentry_sdk=sentry_sdk):
-            scope = self.run_examples("sentry_sdk")
+            scope = self.run_examples("def leave_breadcrumb")
         self.addCleanup(post_invalidation.disconnect, scope["leave_breadcrumb"])
         Book.objects.update(pages=1)
         sentry_sdk.add_breadcrumb.assert_any_call(
             category="cachalot", message="library_book in default changed"
         )
+
+    def middleware(self, scope: dict[str, Any], name: str) -> Any:
+        """Return an example around a view that runs one of its two queries anew."""
+        list(Book.objects.all())
+        return scope[name](lambda request: (len(Book.objects.all()), Book.objects.count()))
+
+    def test_reads_for_sentry(self) -> None:
+        sentry_sdk = mock.Mock()
+        with mock.patch.dict("sys.modules", sentry_sdk=sentry_sdk):
+            scope = self.run_examples("def reads_for_sentry")
+        self.assertEqual(self.middleware(scope, "reads_for_sentry")(None), (1, 1))
+        sentry_sdk.set_context.assert_called_once_with(
+            "cachalot", {"reads": 2, "queries": 1, "reasons": []}
+        )
+
+    def test_reads_for_opentelemetry(self) -> None:
+        sdk = pytest.importorskip("opentelemetry.sdk.trace")
+        scope = self.run_examples("def reads_for_opentelemetry")
+        with sdk.TracerProvider().get_tracer("tests").start_as_current_span("request") as span:
+            self.middleware(scope, "reads_for_opentelemetry")(None)
+        (event,) = span.events
+        self.assertEqual(event.name, "cachalot.query")
+        self.assertEqual(
+            dict(event.attributes), {"outcome": "miss", "tables": ("library_book",), "reason": ""}
+        )
+
+    def test_reads_in_tests(self) -> None:
+        scope = self.run_examples("class BookListTests")
+        test = scope["BookListTests"]("test_it_asks_nothing_when_it_is_warm")
+        test.client = mock.Mock(get=lambda path: Book.objects.count())
+        test.test_it_asks_nothing_when_it_is_warm()
+        test.client = mock.Mock(get=lambda path: Book.objects.order_by("?").first())
+        with self.assertRaises(AssertionError):
+            test.test_it_asks_nothing_when_it_is_warm()
 
     def test_every_check_is_documented(self) -> None:
         self.assertEqual(set(re.findall(r"``(cachalot\.[WE]\d{3})``", PAGE)), set(DEPLOY_MESSAGES))

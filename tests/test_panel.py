@@ -24,7 +24,7 @@ from django.test import Client, modify_settings, override_settings
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from cachalot.api import cachalot_disabled, invalidate
+from cachalot.api import cachalot_disabled, cached, invalidate
 from cachalot.core import events
 from cachalot.core.events import Invalidation, Read
 from cachalot.core.outcomes import Outcome
@@ -260,6 +260,24 @@ class RequestTests(LookTestCase):
         )
         _, panel = self.look("/books/")
         self.assertNotIn("Invalidations by this request", panel)
+
+    def test_blocks(self) -> None:
+        @cached
+        def shelf() -> list[str]:
+            return [book.title for book in Book.objects.all()]
+
+        recording = Recording()
+        with recording:
+            shelf(), shelf(), cached(lambda: 1)()
+        panel = self.panels().CachalotPanel(mock.Mock(stats={}), lambda request: None)
+        panel.toolbar.stats["CachalotPanel"] = json.loads(json.dumps(recording.as_dict()))
+        content = text_of(panel.content)
+        self.assertIn("Cached functions, views and fragments", content)
+        self.assertRegex(content, r"<locals>\.shelf library_book Miss, \d+.bytes ")
+        self.assertRegex(
+            content, r"<locals>\.shelf library_book Hit, \d+.bytes, stored 0\.0 s before"
+        )
+        self.assertIn("Not stored, because it reads no table", content)
 
     def test_markup_in_sql_is_escaped(self) -> None:
         recording = Recording()

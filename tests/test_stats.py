@@ -19,7 +19,7 @@ from django.test import SimpleTestCase, override_settings
 from cachalot.api import cachalot_disabled, get_stats, invalidate
 from cachalot.core import events
 from cachalot.core.cache.local import local_tier
-from cachalot.core.events import Invalidation, Read
+from cachalot.core.events import Block, Event, Invalidation, Read
 from cachalot.core.outcomes import Outcome
 from cachalot.core.statistics import (
     MAX_MINUTES,
@@ -99,7 +99,7 @@ class CountingTests(SimpleTestCase):
         self.now = 1000.0
         self.statistics = Statistics(lambda: self.now, lambda: self.now)
 
-    def note(self, *counted: Read | Invalidation) -> dict[str, Any]:
+    def note(self, *counted: Event) -> dict[str, Any]:
         with mock.patch.object(self.statistics, "publish") as self.publish:
             for event in counted:
                 self.statistics.note(event)
@@ -127,6 +127,24 @@ class CountingTests(SimpleTestCase):
         stats = self.note(read_of(Outcome.HIT, "a", "b"))
         self.assertEqual(stats["hits"], 1)
         self.assertEqual([c["hits"] for c in stats["tables"]["default"].values()], [1, 1])
+
+    def test_blocks_have_numbers_of_their_own(self) -> None:
+        outcomes = (Outcome.MISS, Outcome.HIT, Outcome.LOCAL_HIT)
+        stats = self.note(
+            *(Block("f", outcome, None, (("default", "a"),), 0.1) for outcome in outcomes),
+            Block("f", Outcome.NOT_STORED, "it writes", (), 0.1),
+            Block("g", Outcome.HIT, None, (), 0.1),
+        )
+        self.assertEqual(counts_of(stats), (0, 0, 0, {}, 0))
+        self.assertEqual(stats["tables"], {})
+        self.assertEqual(
+            stats["blocks"]["f"],
+            {
+                **{"hits": 2, "local_hits": 1, "misses": 1, "refusals": {"it writes": 1}},
+                "hit_rate": 2 / 3,
+            },
+        )
+        self.assertEqual(stats["blocks"]["g"]["hits"], 1)
 
     def test_reasons_are_bounded(self) -> None:
         reads = [read_of(Outcome.NOT_STORED, "a", reason=f"takes {n} bytes") for n in range(100)]
@@ -347,6 +365,18 @@ class CommandTests(PublishedTestCase):
             output = self.command()
         self.assertEqual(output.count(f":{os.getpid()} "), 2)
         self.assertRegex(output, r"\ndefault +a +2 +2 +0 +50\.0% +0\n")
+
+    def test_blocks(self) -> None:
+        with self.shared(), self.counting():
+            for _ in range(2):
+                process = Statistics()
+                process.note(Block("shop.views.index", Outcome.HIT, None, (), 0.1))
+                process.note(Block("shop.views.index", Outcome.NOT_STORED, "it writes", (), 0.1))
+                process.publish()
+            output = self.command()
+        self.assertRegex(output, r"\nblock +hits +misses +not cached +hit rate\n")
+        self.assertRegex(output, r"\nshop\.views\.index +2 +0 +2 +100\.0%\n")
+        self.assertRegex(output, r"\ntimes +blocks were not stored, because\n2 +it writes\n")
 
     def test_json_is_what_get_stats_gives(self) -> None:
         with self.shared(), self.counting():

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry import metrics, trace
 
 from cachalot.core import events
-from cachalot.core.events import Invalidation, Read
+from cachalot.core.events import Block, Event, Invalidation, Read
 from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import Outcome
 
@@ -37,8 +37,10 @@ class _Telemetry:
             "cachalot.invalidations", description="Invalidations of a table."
         )
 
-    def note(self, event: Read | Invalidation) -> None:
-        """Count one event, once for each of its tables."""
+    def note(self, event: Event) -> None:
+        """Count one event, once for each of its tables; a block by the reads in it alone."""
+        if isinstance(event, Block):
+            return
         labels: list[dict[str, str]] = [
             {"database": event.db_alias, "table": table} for table in event.tables
         ]

@@ -1,6 +1,7 @@
 """What became of each read and each write, for whoever listens: panel, statistics, logs.
 
-Without listeners nothing is put together: what it costs is one look at an empty tuple.
+Listeners hear of the whole process, collectors (``collecting``) of one context. Without either
+nothing is put together: what it costs is a look at an empty tuple and at a context variable.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from cachalot.core import collecting
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import Outcome
@@ -17,7 +19,7 @@ logger = logging.getLogger("cachalot")
 
 
 class Read(NamedTuple):
-    """One read of the ORM.
+    """One read of the ORM, or a SELECT that a cursor was given; of those only collectors hear.
 
     ``reason`` says why it was no hit and cannot become one, else None; ``tables`` are as in
     ``Model._meta.db_table``, none where they were not looked for. ``seconds`` is the time that the
@@ -36,6 +38,11 @@ class Read(NamedTuple):
     size: int | None = None
     age: float | None = None
 
+    @property
+    def is_hit(self) -> bool:
+        """Whether no query was run."""
+        return self.outcome.is_hit
+
 
 class Invalidation(NamedTuple):
     """Tables of one database that were given new versions, as in ``Model._meta.db_table``."""
@@ -44,7 +51,32 @@ class Invalidation(NamedTuple):
     tables: tuple[str, ...]
 
 
-Listener = Callable[[Read | Invalidation], None]
+class Block(NamedTuple):
+    """One use of a block of code that is cached as a whole.
+
+    ``reason`` says why it was neither found nor stored. ``tables`` are pairs of an alias and a
+    table, as in ``Model._meta.db_table``. ``seconds`` is the time that it took, ``block_seconds``
+    what its code took when its result was computed, ``size`` the bytes of the stored result, and
+    ``age`` the seconds since it was stored.
+    """
+
+    name: str
+    outcome: Outcome
+    reason: str | None
+    tables: tuple[tuple[str, str], ...]
+    seconds: float
+    block_seconds: float | None = None
+    size: int | None = None
+    age: float | None = None
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether its code was not run."""
+        return self.outcome.is_hit
+
+
+Event = Read | Invalidation | Block
+Listener = Callable[[Event], None]
 
 #: Whoever is told. Replaced as a whole, so that a read under way sees all of it.
 listeners: tuple[Listener, ...] = ()
@@ -67,8 +99,26 @@ def stop_listening(listener: Listener) -> None:
         listeners = tuple(known for known in listeners if known != listener)
 
 
-def tell(event: Read | Invalidation) -> None:
-    """Call the listeners. Log what they raise: no query fails because of them."""
+def is_heard() -> bool:
+    """Whether anybody wants to be told of what happens here."""
+    return bool(listeners) or collecting.is_heard()
+
+
+def tell(event: Event) -> None:
+    """Call the listeners and the collectors. Log what they raise: no query fails because of it."""
+    tell_each(event, listeners)
+    tell_collectors(event)
+
+
+def tell_collectors(event: Event) -> None:
+    """Call the collectors of this context alone."""
+    collector = collecting.current()
+    if collector is not None:
+        tell_each(event, (collector.tell,))
+
+
+def tell_each(event: Event, listeners: tuple[Listener, ...]) -> None:
+    """Call ``listeners``. Log what they raise."""
     for listener in listeners:
         try:
             listener(event)

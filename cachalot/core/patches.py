@@ -25,7 +25,7 @@ from django.db.models.sql.compiler import (
 )
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
-from cachalot.core import querysets
+from cachalot.core import collecting, querysets
 from cachalot.core.cache.raw_board import clearing
 from cachalot.core.connection.databases import ask_server
 from cachalot.core.connection.state import is_tracked, state_of
@@ -80,6 +80,16 @@ def install_reevaluation() -> None:
     _patch(QuerySet, "__iter__", querysets.reevaluating_iteration)
     for name in ("__len__", "__bool__", "__getitem__", "__aiter__", "count", "contains", "exists"):
         _patch(QuerySet, name, querysets.reevaluating)
+
+
+def install_fresh() -> None:
+    """Wrap what of ``QuerySet`` prefetches. A second call does nothing.
+
+    Only who has used ``fresh()`` pays for it.
+    """
+    _patch(QuerySet, "_prefetch_related_objects", querysets.prefetching)
+    _patch(QuerySet, "_iterator", querysets.prefetching_iteration)
+    _patch(QuerySet, "aiterator", querysets.prefetching_aiteration)
 
 
 # Reads
@@ -213,7 +223,9 @@ def _connected(original: Callable[..., Any]) -> Callable[..., Any]:
         state = state_of(self)
         state.reset()
         began = perf_counter()
-        result = original(self)
+        # What sets up a connection is no doing of whoever needs it first.
+        with collecting.unheard():
+            result = original(self)
         state.connecting_seconds += perf_counter() - began
         state.take_over_session()
         ask_server(self)

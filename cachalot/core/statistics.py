@@ -16,7 +16,7 @@ from django.apps import apps
 from cachalot.core import events
 from cachalot.core.cache.door import guard_of, path_of_board
 from cachalot.core.cache.local import local_tier
-from cachalot.core.events import Invalidation, Read
+from cachalot.core.events import Block, Event, Invalidation, Read
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import Outcome
@@ -56,8 +56,8 @@ class Counts:
         self.hits = self.local_hits = self.misses = self.invalidations = 0
         self.refusals: dict[str, int] = {}
 
-    def add(self, read: Read) -> None:
-        """Count one read."""
+    def add(self, read: Read | Block) -> None:
+        """Count one read, or one use of a block."""
         if read.outcome.is_hit:
             self.hits += 1
             self.local_hits += read.outcome is Outcome.LOCAL_HIT
@@ -102,25 +102,18 @@ class Statistics:
         self._totals = Counts()
         self._tables: dict[str, dict[str, Counts]] = {}
         self._minutes: deque[dict[str, int]] = deque(maxlen=MAX_MINUTES)
+        self._blocks: dict[str, Counts] = {}
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         # A number of a process may be given again.
         self._key = f"{PROCESSES_KEY}:{self.name}:{secrets.token_hex(4)}"
 
-    def note(self, event: Read | Invalidation) -> None:
+    def note(self, event: Event) -> None:
         """Count an event; a query of several tables counts for each, and once in the totals."""
         with self._lock:
-            tables = self._tables.setdefault(event.db_alias, {})
-            counts = [tables.setdefault(table, Counts()) for table in event.tables]
-            minute = self._minute()
-            if isinstance(event, Invalidation):
-                minute["invalidations"] += len(counts)
-                self._totals.invalidations += len(counts)
-                for count in counts:
-                    count.invalidations += 1
+            if isinstance(event, Block):
+                self._blocks.setdefault(event.name, Counts()).add(event)
             else:
-                minute[_kind(event.outcome)] += 1
-                for count in (self._totals, *counts):
-                    count.add(event)
+                self._add(event)
             now = self._monotonic()
             if self._published_at is not None and now - self._published_at < PUBLISH_SECONDS:
                 return
@@ -135,6 +128,20 @@ class Statistics:
                 {"at": at, "hits": 0, "misses": 0, "refusals": 0, "invalidations": 0}
             )
         return self._minutes[-1]
+
+    def _add(self, event: Read | Invalidation) -> None:
+        tables = self._tables.setdefault(event.db_alias, {})
+        counts = [tables.setdefault(table, Counts()) for table in event.tables]
+        minute = self._minute()
+        if isinstance(event, Invalidation):
+            minute["invalidations"] += len(counts)
+            self._totals.invalidations += len(counts)
+            for count in counts:
+                count.invalidations += 1
+        else:
+            minute[_kind(event.outcome)] += 1
+            for count in (self._totals, *counts):
+                count.add(event)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -153,6 +160,14 @@ class Statistics:
                     for db_alias, tables in self._tables.items()
                 },
                 "minutes": [dict(minute) for minute in self._minutes],
+                "blocks": {
+                    name: {
+                        name_of_number: number
+                        for name_of_number, number in counts.as_dict().items()
+                        if name_of_number != "invalidations"
+                    }
+                    for name, counts in sorted(self._blocks.items())
+                },
             }
 
     def publish(self) -> None:
@@ -199,8 +214,9 @@ def get_stats() -> dict[str, Any]:
     (a number by reason: not cached, not stored, not here and now), ``invalidations`` and
     ``hit_rate`` (hits among hits and misses; None without any) are of all tables together;
     ``tables`` has the same by database alias and table. A query of several tables counts for each
-    of them. ``local_tier`` has the ``bytes`` and the number of ``results`` kept in the process,
-    ``board`` the file in which local memory shares its versions, None for another cache.
+    of them. ``blocks`` has the uses of cached functions, views and fragments by their names; their
+    reads count above. ``local_tier`` has the ``bytes`` and the number of ``results`` kept in the
+    process, ``board`` the file in which local memory shares its versions, None for another cache.
     ``minutes`` has the numbers of the last 60 minutes in which there were any, ``at`` the beginning
     of each; ``refusals`` is one number there.
     """

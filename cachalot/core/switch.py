@@ -11,10 +11,14 @@ from cachalot.settings import cachalot_settings
 
 
 class Override(NamedTuple):
-    """What one ``cachalot_disabled()`` or ``cachalot_enabled()`` says, and the one around it."""
+    """What one ``cachalot_disabled()`` or ``cachalot_enabled()`` says, and the one around it.
+
+    ``by`` names who has switched off.
+    """
 
     is_enabled: bool
     reevaluates: bool
+    by: str
     outer: Override | None
 
 
@@ -22,12 +26,12 @@ class Override(NamedTuple):
 _innermost: ContextVar[Override | None] = ContextVar("cachalot_override", default=None)
 
 
-def enter(*, is_enabled: bool, reevaluates: bool = False) -> None:
+def enter(*, is_enabled: bool, reevaluates: bool = False, by: str = "cachalot_disabled()") -> None:
     """Force caching on or off until the matching ``leave()``.
 
     ``reevaluates`` has querysets forget the rows they have kept.
     """
-    _innermost.set(Override(is_enabled, reevaluates, _innermost.get()))
+    _innermost.set(Override(is_enabled, reevaluates, by, _innermost.get()))
 
 
 def leave() -> None:
@@ -49,8 +53,9 @@ def what_switched_off() -> str:
     """Return, where ``is_enabled()`` is False, who has it so."""
     if not cachalot_settings.is_in_action:
         return "caching is switched off by cachalot_settings.unload()"
-    if _innermost.get() is not None:
-        return "caching is switched off by cachalot_disabled()"
+    override = _innermost.get()
+    if override is not None:
+        return f"caching is switched off by {override.by}"
     return "caching is switched off by CACHALOT_ENABLED"
 
 

@@ -14,7 +14,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from cachalot.api import cachalot_disabled
-from library.blocks import cached_page
+from library.blocks import whole_pages
 
 FRAGMENTS = "template_fragments"
 PLACE_OF_FOOTER = b"<footer></footer>"
@@ -56,6 +56,7 @@ class ModesMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
+        self.get_whole_page = whole_pages(get_response)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path.startswith(reverse("admin:index")):
@@ -77,7 +78,7 @@ class ModesMiddleware:
 
     def _serve(self, request: HttpRequest, mode: str) -> HttpResponse:
         if mode == "block":
-            return cached_page(request, self.get_response)
+            return self.get_whole_page(request)
         if mode == "off":
             with nothing_cached():
                 return self.get_response(request)

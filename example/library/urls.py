@@ -28,6 +28,7 @@ urlpatterns = [
     path("books/<int:pk>/availability.json", views.availability, name="availability"),
     path("totals.json", views.totals, name="totals"),
     path("numbers.json", operations.numbers, name="numbers"),
+    path("reads.json", views.reads, name="reads"),
 ]
 
 if find_spec("prometheus_client"):

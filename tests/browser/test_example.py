@@ -15,9 +15,10 @@ from django.test import Client, SimpleTestCase, TransactionTestCase, override_se
 from django.test.utils import CaptureQueriesContext
 from library.dataset import MIN_ROWS, Dataset
 from library.loading import load
-from library.models import Book, Borrowing
+from library.models import Author, Book, Borrowing, Review
 
-from cachalot.api import invalidate
+from cachalot.api import invalidate, recorded
+from cachalot.core.outcomes import Outcome
 from tests.browser.settings import EXAMPLE_DIR
 from tests.browser.support import BrowserTestCase
 
@@ -97,6 +98,33 @@ class CostTests(SiteTestCase):
     def test_the_admin_is_left_alone(self) -> None:
         content = self.client.get("/admin/login/?cache=block").content.decode()
         self.assertNotIn("without cache", content)
+
+
+class BlockTests(SiteTestCase):
+    """What of the pages is cached as a whole, and finds out its tables."""
+
+    def test_the_front_page_has_a_cached_function(self) -> None:
+        for outcome in ("miss", "hit"):
+            found = self.client.get("/reads.json").json()
+            self.assertEqual(
+                found["blocks"], [{"name": "library.views.library_sizes", "outcome": outcome}]
+            )
+        self.assertEqual(found["queries"], 0)
+        Book.objects.all()[0].delete()
+        content = self.client.get("/").content.decode()
+        self.assertIn(f"<strong>{Book.objects.count()}</strong> books", content)
+
+    def test_fragments(self) -> None:
+        book = Book.objects.filter(authors__isnull=False)[0]
+        author = book.authors.all()[0]
+        for path in (author.get_absolute_url(), "/reading-room/"):
+            self.assertGreater(self.queries(path), 0)
+            with recorded() as reads:
+                before = self.client.get(path).content
+            self.assertEqual([block.outcome for block in reads.blocks], [Outcome.HIT])
+            book.authors.add(Author.objects.create(name=f"Who came to {path}", born=1900))
+            Review.objects.update(text="Another Text")
+            self.assertNotEqual(self.client.get(path).content, before)
 
 
 class LogTests(SiteTestCase):

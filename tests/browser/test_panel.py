@@ -274,7 +274,7 @@ class InvalidationTests(PanelTestCase):
         self.wait(lambda: f"/desk/{borrowing.pk}/" not in self.browser.page_source)
         self.assertIsNotNone(Borrowing.objects.get(pk=borrowing.pk).returned_on)
 
-        self.switch_to(f"POST /desk/{borrowing.pk}/", "0 hits · 1 miss")
+        self.switch_to(f"POST /desk/{borrowing.pk}/", "0 hits · 0 misses · 1 not cached")
         panel = self.open_panel()
         (row,) = self.rows(panel, "Invalidations by this request")
         self.assertEqual((row["Database"], row["Tables"]), ("default", "library_borrowing"))

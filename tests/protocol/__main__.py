@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
+from tests.protocol.block_mutants import BLOCK_MUTANTS
 from tests.protocol.explorer import explore
 from tests.protocol.model import WHAT_READS_PROMISE, Protocol
 from tests.protocol.mutants import MUTANTS, Mutant
@@ -58,7 +59,7 @@ def main() -> None:
     """Print the whole report."""
     for lines in (
         report_scenarios(SCENARIOS),
-        report_mutants((*MUTANTS, *PIN_MUTANTS, *OWNER_MUTANTS)),
+        report_mutants((*MUTANTS, *PIN_MUTANTS, *OWNER_MUTANTS, *BLOCK_MUTANTS)),
         report_windows(WINDOWS),
     ):
         for line in lines:

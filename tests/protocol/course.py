@@ -16,6 +16,7 @@ from tests.protocol.world import (
     World,
     bit,
     bits_of,
+    tables_named,
 )
 
 
@@ -41,7 +42,7 @@ class Course:
         self.queries: tuple[Tables, ...] = tuple(
             sorted({part[1] for lines in self.programs for part in lines if part[0] == "read"})
         )
-        named = {part[1] for lines in self.programs for part in lines if len(part) > 1}
+        named = {tables_named(part) for lines in self.programs for part in lines}
         self._bits = {tables: bits_of(tables) for tables in named}
 
     def start(self) -> World:
@@ -50,7 +51,7 @@ class Course:
         entries: tuple[Entry | None, ...] = (None,) * len(self.queries)
         nonces: frozenset[str] = frozenset()
         if scenario.is_warm:
-            used = {t for lines in self.programs for part in lines for t in (*part, ())[1]}
+            used = {t for lines in self.programs for part in lines for t in tables_named(part)}
             versions = tuple((f"v{t}", 0) if t in used else None for t in range(TABLES))
             entries = tuple((tuple(versions[t] for t in tables), 0) for tables in self.queries)
             nonces = frozenset(version[0] for version in versions if version)
@@ -79,8 +80,7 @@ class Course:
         statement = self._statement_of(who, process)
         if statement[0] in {"commit", "rollback"}:
             return tuple(t for t in range(TABLES) if process.private[t] is not None)
-        tables: Tables = statement[1]
-        return tables
+        return tables_named(statement)
 
     def _arrive(self, who: int, process: Process) -> Process:
         """Go to the next statement."""
@@ -106,9 +106,15 @@ class Course:
             return before._replace(step="look")
         if kind == "read":
             return before._replace(step="entry" if self.scenario.entry_first else "version")
+        if kind == "block":
+            return before._replace(step=self.first_step_of_block())
         if kind == "write" and is_in_transaction:
             return before._replace(step="private")
         return self._enter(who, before, self._plan_of(kind))
+
+    def first_step_of_block(self) -> str:
+        """Return the step in which a block begins to be looked for."""
+        return "seek_entry" if self.scenario.entry_first else "seek_version"
 
     def _plan_of(self, kind: str) -> tuple[str, ...]:
         plan: tuple[str, ...] = getattr(self, f"{kind}_plan")

@@ -27,6 +27,10 @@ it took its snapshot, and its own changes. Excepted is what is exposed while the
 Beside its overlay, such a transaction hits entries under *pinned* versions, and publishes under
 them: see ``pinning``.
 
+*Whole*: a block that is found is what running all of it at one moment since it was looked for would
+give, and *fresh*. Blocks are not stored in the overlay, and not looked for in snapshots: see
+``blocks``.
+
 *Exposed* is a change of a table whose mark was lifted **before** the change became visible, because
 
 - another writer of the table, whose own mark overlapped or was lost, gave the table a new version,
@@ -42,14 +46,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.protocol.blocks import Blocks
 from tests.protocol.world import Event, Process, Step, World, bit
-from tests.protocol.writing import Writing
 
 #: The properties that a caller of a read may rely on.
-WHAT_READS_PROMISE = frozenset({"fresh", "snapshot"})
+WHAT_READS_PROMISE = frozenset({"fresh", "snapshot", "whole"})
 
 
-class Protocol(Writing):
+class Protocol(Blocks):
     """The protocol, and the faults that it must bear. A mutant overrides what it does otherwise."""
 
     def steps(self, world: World) -> Iterator[Step]:
@@ -59,7 +63,8 @@ class Protocol(Writing):
                 yield getattr(self, process.step)(world, who, process)
                 return
         for who in range(len(world.processes)):
-            yield from self.steps_of(world, who)
+            for step in self.steps_of(world, who):
+                yield self.witnessed(world, step)
         if world.evictions:
             yield from self._evict(world._replace(evictions=world.evictions - 1))
 

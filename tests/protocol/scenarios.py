@@ -40,6 +40,16 @@ PINNED_PUBLISHES: tuple[Statement, ...] = (
 )
 #: Only one of the tables that it reads is pinned.
 HALF_PINNED: tuple[Statement, ...] = (*PINNED[:2], ("read", BOTH), *PINNED[2:])
+#: Blocks: two reads of two tables, one read, two of one table, and a block in a block.
+BLOCK: tuple[Statement, ...] = (("block", (T, U)),)
+BLOCK_OF_ONE: tuple[Statement, ...] = (("block", (T,)),)
+TWICE: tuple[Statement, ...] = (("block", (T, T)),)
+INNER: Statement = ("block", (U,))
+NESTED: tuple[Statement, ...] = (("block", (T, INNER)),)
+INNER_ALONE: tuple[Statement, ...] = (INNER,)
+T_THEN_U: tuple[Statement, ...] = (("write", T), ("write", U))
+#: Runs a block of what it has written.
+WRITES_AND_RUNS: tuple[Statement, ...] = (("begin",), ("write", T), ("block", (T,)), ("commit",))
 
 SCENARIOS = (
     Scenario(
@@ -160,5 +170,37 @@ SCENARIOS = (
         "a join that is pinned by half",
         {"W1": WRITE_BOTH, "P": HALF_PINNED, "R1": JOIN},
         evictions=1,
+    ),
+    Scenario(
+        "two blocks of two reads, and a writer of one table after the other",
+        {"W1": T_THEN_U, "B1": BLOCK, "B2": BLOCK},
+    ),
+    Scenario(
+        "two blocks of two reads, and a writer, answers in another order",
+        {"W1": T_THEN_U, "B1": BLOCK, "B2": BLOCK},
+        entry_first=True,
+        kills=1,
+    ),
+    Scenario(
+        "two blocks, a writer of both tables and one of the second",
+        {"W1": WRITE_BOTH, "W2": WRITE_U, "B1": BLOCK, "B2": BLOCK},
+    ),
+    Scenario(
+        "two blocks, a writer, and a lost version",
+        {"W1": T_THEN_U, "B1": BLOCK, "B2": BLOCK},
+        evictions=1,
+    ),
+    Scenario(
+        "two blocks that read a table twice, and two writers",
+        {"W1": WRITE, "W2": WRITE, "B1": TWICE, "B2": TWICE},
+    ),
+    Scenario(
+        "a block in a block, the inner one alone, and a writer",
+        {"W1": T_THEN_U, "B1": NESTED, "B2": (*INNER_ALONE, *NESTED)},
+    ),
+    Scenario(
+        "a transaction that runs a block of what it has written",
+        {"W1": WRITES_AND_RUNS, "W2": WRITE, "B1": BLOCK_OF_ONE, "B2": BLOCK_OF_ONE},
+        failures=1,
     ),
 )

@@ -6,6 +6,7 @@ import pytest
 
 from tests.protocol import owners
 from tests.protocol.__main__ import report_mutants, report_scenarios, report_windows
+from tests.protocol.block_mutants import BLOCK_MUTANTS, ENTRY_FIRST, EntryFirst
 from tests.protocol.explorer import explore
 from tests.protocol.model import WHAT_READS_PROMISE, Protocol
 from tests.protocol.mutants import MUTANTS, Mutant
@@ -32,12 +33,16 @@ def test_no_interleaving_breaks_anything(scenario: Scenario) -> None:
     assert explore(Protocol(scenario)).broken is None
 
 
-@pytest.mark.parametrize("mutant", [*MUTANTS, *PIN_MUTANTS], ids=name_of)
+@pytest.mark.parametrize("mutant", [*MUTANTS, *PIN_MUTANTS, *BLOCK_MUTANTS], ids=name_of)
 def test_each_mistake_is_found(mutant: Mutant) -> None:
     assert explore(Protocol(mutant.scenario)).broken is None
     assert explore(mutant.protocol(mutant.scenario)).broken is not None
     stale = explore(mutant.protocol(mutant.scenario), WHAT_READS_PROMISE)
     assert (stale.broken is not None) is mutant.is_stale
+
+
+def test_where_entries_come_before_versions_blocks_need_no_second_look() -> None:
+    assert explore(EntryFirst(ENTRY_FIRST)).broken is None
 
 
 @pytest.mark.parametrize("scenario", ONE_WRITER, ids=name_of)

@@ -10,8 +10,11 @@ PENDING = ("", 1)
 # The versions and the rows.
 Entry = tuple[tuple[Version, ...], int]
 Tables = tuple[int, ...]
-# ("read" or "write" or "invalidate" or "pin", tables), or ("begin" or "commit" or "rollback",)
+# ("read" or "write" or "invalidate" or "pin", tables), or ("begin" or "commit" or "rollback",), or
+# ("block", parts), whose parts are the tables of a read, or blocks.
 Statement = tuple[Any, ...]
+# What a block is stored under, and the rows of each of its reads.
+BlockEntry = tuple[tuple[Version, ...], tuple[int, ...]]
 
 TABLES = 2
 _MOST_PROCESSES = 8
@@ -25,6 +28,23 @@ def bit(process: int, table: int) -> int:
 def bits_of(tables: Tables) -> int:
     """Return the bits of all that can be written to ``tables``."""
     return sum(bit(process, table) for process in range(_MOST_PROCESSES) for table in tables)
+
+
+def tables_named(statement: Statement) -> Tables:
+    """Return the tables that a statement reads or changes, those of all reads in a block."""
+    if statement[0] != "block":
+        return tuple(statement[1]) if len(statement) > 1 else ()
+    parts = (tables_named(part) if part[0] == "block" else part for part in statement[1])
+    return tuple(sorted({table for tables in parts for table in tables}))
+
+
+class Level(NamedTuple):
+    """What has been read so far in a block that runs."""
+
+    rows: tuple[int, ...] = ()
+    #: The version of each table, as before it was read; None for one that was not.
+    versions: tuple[Version, ...] = (None,) * TABLES
+    is_spoilt: bool = False
 
 
 class Process(NamedTuple):
@@ -53,8 +73,15 @@ class Process(NamedTuple):
     snapshot: int | None = None
     #: The version under which each table is pinned, if it is.
     pins: tuple[Version, ...] = (None,) * TABLES
-    #: What was exposed, and is no more, since its present read began.
+    #: What was exposed, and may be no more, since its present read or look for a block began.
     excused: int = 0
+    # A block
+    #: Position in its parts, those of the blocks in it included.
+    at: int = 0
+    levels: tuple[Level, ...] = ()
+    found: BlockEntry | None = None
+    #: What was visible at each moment since it began to look for the block.
+    moments: frozenset[int] = frozenset()
     # A write, or a COMMIT
     marked: Tables = ()
     #: Tables that a failed call has left unmarked, or owed a new version.
@@ -70,6 +97,8 @@ class World(NamedTuple):
     versions: tuple[Version, ...]
     #: One for each query of the scenario.
     entries: tuple[Entry | None, ...]
+    #: One for each block of the scenario.
+    blocks: tuple[BlockEntry | None, ...] = ()
     #: What is committed.
     visible: int = 0
     exposed: int = 0

@@ -36,7 +36,7 @@ def add_tag(name: str) -> None:
     in_thread(lambda: Tag.objects.create(name=name))
 
 
-class SnapshotTests(CacheTestCase):
+class SnapshotTestCase(CacheTestCase):
     def setUp(self) -> None:
         connection.close()
         snapshots._in_use.clear()
@@ -70,6 +70,8 @@ class SnapshotTests(CacheTestCase):
             self.assertIs(state_of(connection).visibility(), Visibility.SNAPSHOT)
             yield
 
+
+class SnapshotTests(SnapshotTestCase):
     def assertNoQuery(self, read: Callable[[], Any]) -> Any:
         """``read`` is a hit; what it should give depends on the snapshot."""
         result, ran = count_queries(read)

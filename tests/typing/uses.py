@@ -19,10 +19,14 @@ from cachalot.api import (
     Explanation,
     cachalot_disabled,
     cachalot_enabled,
+    cached,
+    cached_view,
     explain,
+    fresh,
     get_last_invalidation,
     get_stats,
     invalidate,
+    recorded,
 )
 from cachalot.cache import cachalot_caches
 from cachalot.contrib.prometheus import CachalotCollector
@@ -45,6 +49,70 @@ def invalidating() -> None:
 def asking() -> None:
     assert_type(get_last_invalidation(), float)
     assert_type(get_last_invalidation(Book, "library.Author", db_alias="other"), float)
+
+
+# Reading past the cache, and seeing what is read
+
+
+def reading() -> None:
+    assert_type(fresh(Book).get(), Book)
+    assert_type(fresh(Book.objects).get(), Book)
+    assert_type(fresh(Book.objects.filter(pages=1)).get(), Book)
+    with recorded() as reads:
+        fresh(Author).count()
+    assert_type(reads[0].sql, str)
+    assert_type(reads[0].tables, tuple[str, ...])
+    assert_type(reads[0].is_hit, bool)
+    assert_type(len(reads.queries), int)
+
+
+# Caching code
+
+
+@cached
+def pages_of(author: Author, least: int = 0) -> list[int]:
+    return list(Book.objects.filter(author=author).values_list("pages", flat=True))
+
+
+@cached(timeout=60, key=lambda request: request.path, cache_alias="default")
+def path_of(request: HttpRequest) -> str:
+    return request.path
+
+
+@cached
+async def acount(prefix: str) -> int:
+    return await Book.objects.filter(title__startswith=prefix).acount()
+
+
+@cached_view
+def cached_books(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(Book.objects.count())
+
+
+@cached_view(timeout=60, statuses=(200, 404), cache_alias="default")
+async def acached_books(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(await Book.objects.acount())
+
+
+@cached_view
+class CachedBooks(ListView[Book]):
+    model = Book
+
+
+class Shelf:
+    @cached
+    def count(self) -> int:
+        return 1
+
+
+async def caching(author: Author, request: HttpRequest) -> None:
+    assert_type(pages_of(author, least=1), list[int])
+    assert_type(pages_of.fresh(author), list[int])
+    pages_of.invalidate(author)
+    await pages_of.ainvalidate(author)
+    assert_type(path_of(request), str)
+    assert_type(await acount("a"), int)
+    Shelf().count()
 
 
 # Switching off and on, as a context manager

@@ -18,8 +18,8 @@ from cachalot.core.locks import fork_safe_lock
 from cachalot.core.outcomes import Outcome
 from cachalot.settings import cachalot_settings, forget_on_change
 
-# Cells that nobody can change in place; subclasses may have attributes.
-_IMMUTABLE = frozenset(
+#: Cells that nobody can change in place; subclasses may have attributes.
+IMMUTABLE = frozenset(
     {
         *(type(None), bool, int, float, str, bytes, decimal.Decimal, uuid.UUID),
         *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta),
@@ -105,7 +105,7 @@ def _size_of(rows: Any) -> int | None:
     """Return the bytes that ``rows`` take in memory, None if a cell can be changed in place."""
     size = sys.getsizeof(rows)
     for row in rows if type(rows) is list else [rows] if rows is not None else []:
-        if type(row) is not tuple or not _IMMUTABLE.issuperset(map(type, row)):
+        if type(row) is not tuple or not IMMUTABLE.issuperset(map(type, row)):
             return None
         size += sys.getsizeof(row) + sum(map(sys.getsizeof, row))
     return size

@@ -34,17 +34,22 @@ from cachalot.core.sql.text import (
 from cachalot.core.sql.volatility import Volatility, volatility_of
 from cachalot.settings import cachalot_settings, forget_on_change
 
+#: The attribute of a ``Query`` that is never to be cached. It goes along with each clone.
+FRESH = "_cachalot_fresh"
+
 
 class Compilation:
     """What the compilers, nested ones included, report while one query is compiled."""
 
-    __slots__ = ("has_foreign_source", "locks_rows", "tables", "texts")
+    __slots__ = ("has_foreign_source", "is_fresh", "locks_rows", "tables", "texts")
 
     def __init__(self) -> None:
         #: As their models spell them.
         self.tables: set[str] = set()
         self.texts: list[str] = []
         self.locks_rows = False
+        #: Whether somebody wants it to be asked each time.
+        self.is_fresh = False
         #: Whether a FROM clause holds something that is no table and no join.
         self.has_foreign_source = False
 
@@ -61,6 +66,8 @@ class Compilation:
         self.tables.update(query.extra_tables)
         if query.select_for_update:
             self.locks_rows = True
+        if hasattr(query, FRESH):
+            self.is_fresh = True
 
 
 class _Current(threading.local):
@@ -133,7 +140,7 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
     if recalled.known is not None:
         plan = recalled.known.plan
         params = known.params_of(recalled.known, recalled.values)
-        return CompiledQuery(recalled.known.sql, params, _why_of_plan(plan, params), plan)
+        return CompiledQuery(recalled.known.sql, params, why_of_plan(plan, params), plan)
     outer = current.compilation
     current.compilation = compilation = Compilation()
     try:
@@ -154,6 +161,8 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
     refusal: str | None
     if compilation.locks_rows:
         refusal = "locks rows"
+    elif compilation.is_fresh or hasattr(compiler.query, FRESH):
+        refusal = "is marked by fresh()"
     elif compiler.query.explain_info:
         refusal = "is an EXPLAIN"
     elif ready is None and state_of(connection).session.is_set_by_queries:
@@ -161,11 +170,26 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
     elif connection.execute_wrappers and may_change_statements(connection):
         refusal = "runs behind an execute wrapper that may change it"
     else:
-        refusal = _why_of_plan(plan, params)
+        refusal = why_of_plan(plan, params)
     return CompiledQuery(sql, params, refusal, plan)
 
 
-def _why_of_plan(plan: Plan, params: Any) -> str | None:
+def plan_of_text(connection: Any, sql: str) -> Plan:
+    """Return what the text of a SELECT means that no compiler has made."""
+    if connection.connection is None:
+        connection.ensure_connection()
+    origin = origin_of(connection)
+    plan = _plans.get((origin, sql))
+    if plan is None or plan.epoch != catalogue.epoch:
+        compilation = Compilation()
+        # Nobody but the text tells its tables.
+        compilation.has_foreign_source = True
+        plan = _make_plan(connection, origin, sql, compilation)
+    return plan
+
+
+def why_of_plan(plan: Plan, params: Any) -> str | None:
+    """Return why what has these parameters must not be cached; None if it may be."""
     if plan.refusal is None and plan.reads_clock_words:
         return _why_clock(params)
     return plan.refusal

@@ -8,27 +8,32 @@ from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cachalot.core import collecting
 from cachalot.core.cache.door import cache_in_use
 from cachalot.core.cache.entries import Hit, Stored, unpack
 from cachalot.core.cache.local import Result, local_tier
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.store import Store
+from cachalot.core.connection.origin import origin_of
 from cachalot.core.connection.overlay import Level
-from cachalot.core.connection.state import State
+from cachalot.core.connection.state import State, state_of
 from cachalot.core.connection.visibility import Visibility
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import Bypass, CacheUnavailable, Outcome
 from cachalot.core.reading.compiled import Plan
 from cachalot.core.reading.snapshots import versions_of_snapshot
 from cachalot.core.schema import catalogue
+from cachalot.core.schema.version_keys import version_keys
 from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
 
 _NO_SNAPSHOT = "reads a table without transactions, in a transaction with a snapshot"
 _UNKNOWN_VIEW = "runs in a transaction or on a connection of which not enough is known"
-_PENDING = "reads a table that is being written"
+PENDING = "reads a table that is being written"
 _NEW_SCHEMA = "reads a schema that another process has just changed"
+_OWN_CHANGES = "a query reads what its own transaction has written"
+_UNPINNED = "a query reads in a snapshot of which the versions are not known"
 
 
 class Target(NamedTuple):
@@ -57,30 +62,94 @@ def look_up(
     if plan.bypass is not None:
         raise Bypass(plan.bypass)
     plan.worth.require()
-    seen = state.visibility()
-    if seen is Visibility.UNKNOWN:
-        raise Bypass(_UNKNOWN_VIEW)
-    if state.unfinished:
-        raise Bypass(_PENDING)
-    if state.running.marks and not state.running.pending().isdisjoint(plan.tables):
-        raise Bypass(_PENDING)
+    seen = visibility_of(state, plan.tables)
     if state.is_in_transaction():
         return _look_up_in_transaction(state, connection, key, plan, seen)
     # Outside a transaction each statement sees what is newest.
     versions, hit, schema = _read_shared(connection, key, plan)
+    if collecting.current() is not None:
+        report(connection, plan, versions, hit)
     if hit is not None:
         return None, hit
-    _check_schema(connection, plan, schema)
+    check_schema(connection, plan, schema)
     return Target(key, (), versions, (), None, state.changes), None
+
+
+def visibility_of(state: State, tables: frozenset[str]) -> Visibility:
+    """Return what reads of ``tables`` see. Raise ``Bypass`` if that is no version at all."""
+    seen = state.visibility()
+    if seen is Visibility.UNKNOWN:
+        raise Bypass(_UNKNOWN_VIEW)
+    if state.unfinished:
+        raise Bypass(PENDING)
+    if state.running.marks and not state.running.pending().isdisjoint(tables):
+        raise Bypass(PENDING)
+    return seen
+
+
+def report(
+    connection: BaseDatabaseWrapper,
+    plan: Plan,
+    versions: tuple[str, ...] | None,
+    hit: Hit | None = None,
+    *,
+    has_written: bool = False,
+) -> None:
+    """Tell the collector which versions a read depends on, or why that cannot be told.
+
+    What is not found is queried only afterwards.
+    """
+    collector = collecting.current()
+    if collector is None:
+        return
+    if has_written or versions is None:
+        collector.spoil(_OWN_CHANGES if has_written else _UNPINNED)
+        return
+    expires_at = None
+    if plan.timeout is not None:
+        expires_at = plan.timeout + (wall_time() if hit is None else hit.stored.stored_at)
+    collector.read(connection.alias, plan.tables, origin_of(connection))
+    collector.depend(collecting.nonces_by_key(plan.version_keys, versions), expires_at)
+
+
+def report_versions(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> None:
+    """Tell the collector that something depends on the versions of ``tables`` themselves.
+
+    It is no read: a transaction's snapshot does not show versions. Call it before they are asked
+    for.
+    """
+    collector = collecting.current()
+    if collector is None:
+        return
+    state, keys = state_of(connection), version_keys(connection.alias, tables)
+    try:
+        if state.is_in_transaction() and not tables.isdisjoint(state.overlay().dirty):
+            raise Bypass(_OWN_CHANGES)
+        with cache_in_use(keys) as store:
+            nonces = store.current(keys) if keys else ()
+        if nonces is None:
+            raise Bypass(PENDING)
+    except Bypass as error:
+        collector.spoil(error.sentence())
+        return
+    collector.read(connection.alias, tables, origin_of(connection))
+    collector.depend(collecting.nonces_by_key(keys, nonces))
+
+
+def require_transactional(
+    connection: BaseDatabaseWrapper, tables: frozenset[str], seen: Visibility
+) -> None:
+    """Raise ``Bypass`` if a transaction that sees what is not newest reads what has no snapshot."""
+    if seen is not Visibility.NEWEST:
+        known = catalogue.remembered_catalogue_of(connection)
+        if tables & known.untransactional:
+            raise Bypass(_NO_SNAPSHOT)
 
 
 def _look_up_in_transaction(
     state: State, connection: BaseDatabaseWrapper, key: str, plan: Plan, seen: Visibility
 ) -> tuple[Target | None, Hit | None]:
-    if seen is not Visibility.NEWEST:
-        known = catalogue.remembered_catalogue_of(connection)
-        if plan.tables & known.untransactional:
-            raise Bypass(_NO_SNAPSHOT)
+    require_transactional(connection, plan.tables, seen)
     overlay = state.overlay()
     # The shared cache has no result of what the transaction itself has written.
     has_written = not plan.tables.isdisjoint(overlay.dirty)
@@ -90,6 +159,7 @@ def _look_up_in_transaction(
     if seen is Visibility.NEWEST:
         shared_versions, hit, schema = _read_shared(connection, key, plan)
         if hit is not None and not has_written:
+            report(connection, plan, shared_versions, hit)
             return None, hit
         hit = None
     elif seen is Visibility.SNAPSHOT:
@@ -100,14 +170,15 @@ def _look_up_in_transaction(
         hit = Hit(unpack(stored.payload), Outcome.TRANSACTION_HIT, stored, len(stored.payload))
     elif snapshot is not None and not has_written:
         hit = _find_of_snapshot(snapshot, key, plan)
+    report(connection, plan, shared_versions, hit, has_written=has_written)
     if hit is not None:
         return None, hit
-    _check_schema(connection, plan, schema)
+    check_schema(connection, plan, schema)
     level = overlay.levels[-1]
     return Target(key, tables, shared_versions, own_versions, level, state.changes), None
 
 
-def _check_schema(connection: BaseDatabaseWrapper, plan: Plan, version: object) -> None:
+def check_schema(connection: BaseDatabaseWrapper, plan: Plan, version: object) -> None:
     """Raise ``Bypass`` if the schema is no more the one that the query was compiled with.
 
     ``version`` is the schema's as just read, None if it has not been. A hit needs no such question:
@@ -126,7 +197,7 @@ def _read_shared(
         nonces, hit, schema = _find(store, key, plan, connection)
     plan.worth.note(nonces, is_hit=hit is not None)
     if nonces is None:
-        raise Bypass(_PENDING)
+        raise Bypass(PENDING)
     return nonces, hit, schema
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db.models.sql.constants import MULTI, SINGLE
 
-from cachalot.core import events
+from cachalot.core import collecting, events
 from cachalot.core.cache.entries import Hit
 from cachalot.core.connection.guards import refuse_what_is_forbidden
 from cachalot.core.connection.ready import ready_of
@@ -23,7 +23,7 @@ from cachalot.core.outcomes import Outcome, Refused, UncachableQuery, Unstorable
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
 from cachalot.core.reading.keys import key_with, with_namespace
 from cachalot.core.reading.lookup import Target, look_up
-from cachalot.core.reading.results import store, stream
+from cachalot.core.reading.results import OVERTAKEN, is_overtaken, store, stream
 from cachalot.core.schema.tables import display_name
 from cachalot.core.switch import is_enabled, what_switched_off
 from cachalot.settings import cachalot_settings, has_own_query_keys
@@ -51,6 +51,7 @@ def read(
     connection = compiler.connection
     state = state_of(connection)
     if result_type != MULTI and result_type != SINGLE:
+        collecting.spoil("the rows of a query are fetched from a cursor")
         with executing(state.running, compiler):
             return execute(compiler, result_type, chunked_fetch, chunk_size)
     ready = ready_of(connection, state)
@@ -59,7 +60,7 @@ def read(
         and (connection.needs_rollback or not is_enabled() or why_not_used(connection) is not None)
     ):
         return _Reading(compiler, execute, result_type, chunked_fetch, chunk_size).switched_off()
-    began = _clock(state) if events.listeners else 0.0
+    began = _clock(state) if events.is_heard() else 0.0
     try:
         query = compile_query(compiler, ready)
     except EmptyResultSet:
@@ -71,7 +72,7 @@ def read(
     try:
         key = key_of(compiler, query, result_type)
         target, hit = look_up(state, connection, key, query.plan)
-        if hit is not None and not events.listeners:
+        if hit is not None and not events.is_heard():
             return _as_asked(hit.rows, result_type, chunked_fetch)
     except Refused as error:
         # Not the error itself, which holds this frame.
@@ -150,7 +151,7 @@ class _Reading:
         stop = stopping.get()
         if stop is not None:
             raise stop(self._compiler, self._arguments[0])
-        if not events.listeners:
+        if not events.listeners and collecting.current() is None:
             return self._run()
         connection = self._compiler.connection
         self._began = _clock(state_of(connection))
@@ -159,6 +160,9 @@ class _Reading:
             reason = "the transaction is broken and must be rolled back"
         elif not is_enabled():
             reason = what_switched_off()
+        if not events.is_heard():
+            collecting.spoil(reason)
+            return self._run()
         try:
             self._query = compile_query(self._compiler)
         except Exception as error:
@@ -166,6 +170,7 @@ class _Reading:
                 raise
             # The query itself will say so.
             logger.debug("Not compiled: %r", error)
+            collecting.spoil(reason)
             return self._run()
         return self.uncached(Outcome.BYPASSED, reason)
 
@@ -173,30 +178,34 @@ class _Reading:
         """Ask the database and store nothing."""
         assert self._query is not None
         logger.debug("Not cached, because %s: %s", reason, self._query.sql)
+        collecting.spoil(reason)
         result, seconds = self._timed()
-        if events.listeners:
+        if events.is_heard():
             self._tell(outcome, reason, seconds)
         return result
 
     def missed(self, target: Target) -> Any:
         """Ask the database and store the result."""
+        collector = collecting.current()
         result, seconds = self._timed()
 
         def keep(rows: Any, seconds: float) -> None:
             assert self._query is not None
             try:
                 state = state_of(self._compiler.connection)
+                if collector is not None and is_overtaken(state, target):
+                    collector.spoil(f"the result of a query {OVERTAKEN}")
                 size = store(state, target, self._query.tables, rows, seconds)
             except Unstorable as unstorable:
                 give_up(unstorable.sentence())
             else:
-                if events.listeners:
+                if events.is_heard():
                     self._tell(Outcome.MISS, None, seconds, size)
 
         def give_up(reason: str) -> None:
             assert self._query is not None
             logger.debug("Not stored, because %s: %s", reason, self._query.sql)
-            if events.listeners:
+            if events.is_heard():
                 self._tell(Outcome.NOT_STORED, reason, seconds)
 
         if self._arguments[0] == SINGLE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter, time
 from typing import Any
 
@@ -22,7 +22,8 @@ logger = logging.getLogger("cachalot")
 #: Memcached's own limit is 1 MiB.
 MAX_ENTRY_BYTES = 8 * 1024 * 1024
 
-_OVERTAKEN = "was overtaken by a write or the end of a transaction on its connection"
+#: Why a result may not be what others would get.
+OVERTAKEN = "was overtaken by a write or the end of a transaction on its connection"
 
 
 def store(state: State, target: Target, tables: frozenset[str], rows: Any, seconds: float) -> int:
@@ -30,11 +31,9 @@ def store(state: State, target: Target, tables: frozenset[str], rows: Any, secon
 
     Raise ``Unstorable`` with the reason if that cannot be.
     """
-    # What was written, rolled back or closed on this connection since may be in the result, and
-    # may never become visible to others.
-    if state.changes != target.changes:
-        raise Unstorable(_OVERTAKEN)
-    stored = Stored(_pack(rows), time(), seconds)
+    if is_overtaken(state, target):
+        raise Unstorable(OVERTAKEN)
+    stored = Stored(packed(rows), time(), seconds)
     if target.level is None:
         assert target.shared_versions is not None
         publish({target.key: (target.shared_versions, tables, stored)})
@@ -44,7 +43,16 @@ def store(state: State, target: Target, tables: frozenset[str], rows: Any, secon
     return len(stored.payload)
 
 
-def _pack(rows: Any) -> bytes:
+def is_overtaken(state: State, target: Target) -> bool:
+    """Whether something was written, rolled back or closed on the connection since.
+
+    It may be in the result, and may never become visible to others.
+    """
+    return state.changes != target.changes
+
+
+def packed(rows: Any) -> bytes:
+    """Return ``rows`` as bytes. Raise ``Unstorable`` where that cannot be, or is too much."""
     try:
         payload = pack(rows)
     except Exception as error:
@@ -65,14 +73,24 @@ def publish(entries: dict[str, tuple[tuple[str, ...], frozenset[str], Stored]]) 
     by_timeout: dict[float | None, dict[str, tuple[tuple[str, ...], Stored]]] = {}
     for key, (nonces, tables, stored) in entries.items():
         by_timeout.setdefault(timeout_of(tables), {})[key] = nonces, stored
-    never = [timeout for timeout in by_timeout if timeout is not None and timeout <= 0]
-    for no_time in never:
-        del by_timeout[no_time]
+    put(by_timeout)
+
+
+def put(
+    by_timeout: Mapping[float | None, dict[str, tuple[tuple[str, ...], Stored]]],
+    cache_alias: str | None = None,
+) -> None:
+    """Store entries in a cache, by default the one in use, each for the seconds it is given under.
+
+    Raise ``Unstorable`` if one of them is not stored.
+    """
+    guard = guard_of(cache_alias)
     try:
-        cache = guard_of().readable_store()
+        cache = guard.readable_store()
         for timeout, group in by_timeout.items():
-            cache.put(group, timeout)
-        guard_of().flaws.refusals = 0
+            if timeout is None or timeout > 0:
+                cache.put(group, timeout)
+        guard.flaws.refusals = 0
     except CacheUnavailable as error:
         raise Unstorable(error.reason) from error
     except Exception as error:
@@ -80,11 +98,10 @@ def publish(entries: dict[str, tuple[tuple[str, ...], frozenset[str], Stored]]) 
             raise
         # The cache may refuse one value, by its size for instance, and be well otherwise. If it
         # is not, the next read will notice.
-        guard = guard_of()
         store = guard.store()
         guard.flaws.note_refusal(None if store is None else store.cache)
         raise Unstorable(f"is refused by the cache: {error!r}") from error
-    if never:
+    if any(timeout is not None and timeout <= 0 for timeout in by_timeout):
         raise Unstorable("may be kept for no time, by CACHALOT_TIMEOUT or CACHALOT_TIMEOUTS")
 
 
@@ -111,7 +128,7 @@ def stream(
             if kept is not None:
                 # Packed before the reader gets them, who may change a cell in place.
                 try:
-                    kept.append(_pack(chunk))
+                    kept.append(packed(chunk))
                     kept_bytes += len(kept[-1])
                     if kept_bytes > MAX_ENTRY_BYTES:
                         raise Unstorable(f"takes more than {MAX_ENTRY_BYTES:,} bytes")

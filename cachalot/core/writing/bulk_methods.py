@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cachalot.core import collecting
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.sql.kinds import Kind
 from cachalot.core.sql.names import canonical
@@ -46,6 +47,7 @@ def finishing(connection: BaseDatabaseWrapper, method: Callable[..., T]) -> Call
 
 def account_for(connection: BaseDatabaseWrapper, name: str, method: Callable[..., T]) -> Any:
     """Return ``method``, one of ``BULK_METHODS``, so that what it writes is accounted for."""
+    collecting.spoil(f"it uses {name}() of the driver's cursor")
     if name == "copy":  # psycopg: a context manager
 
         @contextmanager

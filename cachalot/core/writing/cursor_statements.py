@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cachalot.core import collecting
 from cachalot.core.connection.state import State, is_tracked, state_of
+from cachalot.core.reading.selects import run_select
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.tables import known_tables_in
@@ -18,7 +21,7 @@ from cachalot.core.writing import transactions
 from cachalot.core.writing.function_calls import run_calling
 from cachalot.core.writing.invalidation import finish, invalidate_around
 from cachalot.core.writing.session_changes import may_set_session, sets_config, setting_session
-from cachalot.core.writing.writes import all_tables, write
+from cachalot.core.writing.writes import WRITES, all_tables, write
 from cachalot.settings import cachalot_settings
 
 T = TypeVar("T")
@@ -62,6 +65,8 @@ def _execute(
         state.running.note_given(sql, connection.vendor)
     if (is_own and not sets_config(connection, sql)) or not is_followed:
         state.note_statement()
+        if not is_followed:
+            collecting.spoil(f"it uses {connection.alias!r}, a database that is not cached")
         if is_own and is_followed and isinstance(sql, str):
             return run_calling(connection, sql, run)
         return run()
@@ -74,9 +79,10 @@ def _execute(
         or statement.changes_session
         or may_set_session(connection, statement.possible_setters)
     ):
+        collecting.spoil("it sets something on the session")
         with setting_session(connection, state, statement, text, params, is_own=is_own):
-            return _account(connection, state, statement, text, run)
-    return _account(connection, state, statement, text, run)
+            return _account(connection, state, statement, text, params, run)
+    return _account(connection, state, statement, text, params, run)
 
 
 def _account(
@@ -84,8 +90,11 @@ def _account(
     state: State,
     statement: Statement,
     text: str,
+    params: Any,
     run: Callable[[], T],
 ) -> T:
+    if statement.kind is Kind.READ and collecting.current() is not None:
+        run = partial(run_select, connection, state, statement, text, params, run)
     if statement.kind in _CALLS and cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run_calling(
             connection,
@@ -144,6 +153,7 @@ def _run_by_kind(
 
 def call_procedure(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     """Run a stored procedure, which may write anything."""
+    collecting.spoil("it calls a stored procedure")
     if is_tracked(connection):
         state_of(connection).session.make_unique()  # it may SET anything, too
     if not is_tracked(connection) or not cachalot_settings.CACHALOT_INVALIDATE_RAW:
@@ -182,6 +192,7 @@ def text_of(sql: object, connection: BaseDatabaseWrapper) -> str:
 
 
 def _write_raw(connection: BaseDatabaseWrapper, statement: Statement, run: Callable[[], T]) -> T:
+    collecting.spoil(WRITES)
     if not cachalot_settings.CACHALOT_INVALIDATE_RAW:
         return run()
     tables = tables_written(connection, statement)

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 def announce(db_alias: str, tables: Iterable[str]) -> None:
     """Send ``post_invalidation`` for each table and each alias through which it may show."""
-    if events.listeners and (announced := frozenset(tables) - {SCHEMA}):
+    if events.is_heard() and (announced := frozenset(tables) - {SCHEMA}):
         names = tuple(sorted(map(display_name, announced)))
         events.tell(events.Invalidation(db_alias, names))
     if not post_invalidation.receivers:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from django.core.exceptions import EmptyResultSet
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cachalot.core import collecting
 from cachalot.core.connection.running import executing, frame_of_body
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.interruptions import is_interruption
@@ -29,6 +30,9 @@ from cachalot.core.writing.plans import plan_of
 logger = logging.getLogger("cachalot")
 
 T = TypeVar("T")
+
+#: What collectors are told of all that writes.
+WRITES = "it writes to the database"
 
 
 class _Write:
@@ -131,6 +135,7 @@ def write(
     ``deletes`` tells that it may remove rows, ``commits`` that it may commit even in a transaction,
     and ``fetches`` that it may be done only when its rows are fetched.
     """
+    collecting.spoil(WRITES)
     if not is_tracked(connection):
         return run()
     statement = _Write(connection, tables, deletes=deletes, commits=commits, fetches=fetches)
@@ -165,6 +170,7 @@ def writing(
     commits: bool = False,
 ) -> Iterator[None]:
     """Do what ``write()`` does; the statement is run in the body."""
+    collecting.spoil(WRITES)
     if not is_tracked(connection):
         yield
         return

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from cachalot.api import get_stats
 from cachalot.core.statistics import is_counting
 from cachalot.settings import cachalot_settings
-from cachalot.totals import by_table, published, summed
+from cachalot.totals import by_block, by_table, published, summed
 
 _COUNTS = ("hits", "misses", "not cached", "hit rate", "invalidations")
 
@@ -93,11 +93,19 @@ class Command(BaseCommand):
         if tables := by_table(processes):
             rows = [[*name, *_columns_of(counts)] for name, counts in tables.items()]
             self._write_table(["database", "table", *_COUNTS], rows)
-        if reasons := summed(processes)["refusals"]:
+        self._write_reasons("not cached, because", summed(processes))
+        if blocks := by_block(processes):
+            # A write invalidates tables.
+            rows = [[name, *_columns_of(counts)[:-1]] for name, counts in blocks.items()]
+            self._write_table(["block", *_COUNTS[:-1]], rows)
+        self._write_reasons("blocks were not stored, because", summed(blocks.values()))
+
+    def _write_reasons(self, head: str, counts: dict[str, Any]) -> None:
+        reasons: dict[str, int] = counts["refusals"]
+        if reasons:
             by_number = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
             self._write_table(
-                ["times", "not cached, because"],
-                [[str(number), reason] for reason, number in by_number],
+                ["times", head], [[str(number), reason] for reason, number in by_number]
             )
 
     def _write_table(self, heads: Sequence[str], rows: list[list[str]]) -> None:

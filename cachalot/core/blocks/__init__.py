@@ -1,0 +1,1 @@
+"""Code whose result is cached as a whole."""
