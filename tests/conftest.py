@@ -24,6 +24,7 @@ TESTS = Path(__file__).parent
 #: a run with another client needs.
 CLIENTS = (
     "cache/",
+    "cluster/",
     "reading/test_bounds.py",
     "reading/test_keys.py",
     "reading/test_reads.py",

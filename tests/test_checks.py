@@ -18,6 +18,7 @@ import pytest
 from django.conf import settings
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.cache.backends.redis import RedisCache
 from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -59,6 +60,10 @@ class ExportedCache(UnknownCache):
 
 class DjangoRedis(UnknownCache):
     __module__, __qualname__ = "django_redis.cache", "RedisCache"
+
+
+class DerivedRedis(RedisCache):
+    """Of a project."""
 
 
 class Pymemcache(UnknownCache):
@@ -418,8 +423,9 @@ class CacheCheckTests(CheckTestCase):
     def test_a_redis_cache_with_replicas_is_a_warning(self) -> None:
         one, two = "redis://127.0.0.1:1", "redis://127.0.0.1:2"
         django_redis = "tests.test_checks.DjangoRedis"
+        derived = "tests.test_checks.DerivedRedis"
         for location in ([one, two], (one, two), f"{one};{two}", f"{one},{two}"):
-            for backend in (REDIS, django_redis):
+            for backend in (derived, django_redis):
                 with self.subTest(backend, location=location):
                     self.assertSays(repr(location), "W008", **in_cache(backend, LOCATION=location))
         for location in (one, [one], ""):
@@ -427,6 +433,11 @@ class CacheCheckTests(CheckTestCase):
                 with self.subTest(backend, location=location):
                     self.assertReports(None, **in_cache(backend, LOCATION=location))
         self.assertReports(None, **in_cache(LOCMEM, LOCATION=f"{one},{two}"))
+        # The primary alone is asked.
+        redis = pytest.importorskip("redis")
+        self.assertReports(None, **in_cache(REDIS, LOCATION=[one, two]))
+        with mock.patch.object(redis.Redis, "execute_command", autospec=True):
+            self.assertSays("Redis", "W008", **in_cache(REDIS, LOCATION=[one, two]))
 
     def test_the_client_of_django_redis_tells_what_its_servers_are(self) -> None:
         one, two = "redis://127.0.0.1:1", "redis://127.0.0.1:2"

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
 
 from cachalot.checks.messages import listed, message, suggestion
 from cachalot.core.cache.backends import (
@@ -16,6 +17,8 @@ from cachalot.core.cache.backends import (
     reads_from_replicas,
     what_serializer_spoils,
 )
+from cachalot.core.cache.raw_following import Following
+from cachalot.core.cache.sides import backend_of
 from cachalot.settings import SUPPORTED_CACHE_BACKENDS, configured
 
 
@@ -45,6 +48,14 @@ def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
     option, value = option_that_hides_failures(backends, options)
     if value:
         messages.append(message("cachalot.W007", alias=alias, option=option, value=value))
-    if reads_from_replicas(backends, location, options):
+    if reads_from_replicas(backends, location, options) and not _has_known_client(cache):
         messages.append(message("cachalot.W008", alias=alias, location=location))
     return messages
+
+
+def _has_known_client(cache: BaseCache) -> bool:
+    """Whether a Redis is asked on connections to its primary alone, past Django's API."""
+    try:
+        return not isinstance(backend_of(cache), Following)
+    except ImportError:
+        return False  # the client is not installed, as whoever uses the cache is told

@@ -51,7 +51,9 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "cachalot.W008": (
         "CACHALOT_CACHE is {alias!r}, which is read from replicas because its LOCATION is "
         "{location!r}. A replica lags behind, so stale results may be served.",
-        "Give CACHALOT_CACHE a cache whose LOCATION is the primary server alone.",
+        "Django's RedisCache and django-redis' default and Sentinel clients are asked at their "
+        "primary alone, unless they are subclassed, traced or have a pool of their own. Use one of "
+        "these, or give CACHALOT_CACHE a cache whose LOCATION is the primary server alone.",
     ),
     "cachalot.W012": (
         "{name} names {table!r}, which is neither a table nor a model.",

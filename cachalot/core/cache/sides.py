@@ -5,7 +5,9 @@ from __future__ import annotations
 from django.core.cache.backends.base import BaseCache, default_key_func
 from django.utils.module_loading import import_string
 
+from cachalot.core.cache.backends import paths_of
 from cachalot.core.cache.raw import Backend, is_original
+from cachalot.core.cache.raw_following import Following
 
 # By path, since a client need not be installed. Each returns None for what it does not know.
 _CORE, _RAW = "django.core.cache.backends", "cachalot.core.cache"
@@ -17,6 +19,9 @@ _SIDES = {
     "django_redis.cache.RedisCache": f"{_RAW}.raw_django_redis.side_of",
 }
 
+# Others than those known may lie on the same server.
+_WITH_REIGNS = {f"{_CORE}.redis.RedisCache", "django_redis.cache.RedisCache"}
+
 
 def backend_of(cache: BaseCache) -> Backend:
     """Return the raw side of a cache. A subclass, or one that is patched, has Django's API."""
@@ -27,5 +32,11 @@ def backend_of(cache: BaseCache) -> Backend:
         or cache.key_func is not default_key_func
         or not is_original(cache, class_, "make_key", "validate_key", "get", "add", "set")
     ):
-        return Backend(cache)
-    return import_string(path)(cache) or Backend(cache)
+        return side_by_api(cache)
+    return import_string(path)(cache) or side_by_api(cache)
+
+
+def side_by_api(cache: BaseCache) -> Backend:
+    """Return a side of a cache that asks it by Django's API alone."""
+    is_redis = not _WITH_REIGNS.isdisjoint(paths_of(type(cache)))
+    return Following(cache) if is_redis else Backend(cache)
