@@ -262,6 +262,17 @@ class DatabaseCheckTests(CheckTestCase):
             with self.subTest(empty):
                 self.assertSays(repr(empty), "W004", CACHALOT_DATABASES=empty)
 
+    def test_a_client_of_memcached_that_reroutes_is_an_error(self) -> None:
+        backend = "tests.cache.test_rerouting.OwnCache"
+        servers = ["127.0.0.1:1", "127.0.0.1:2"]
+        with mock.patch("cachalot.checks.caches.SUPPORTED_CACHE_BACKENDS", {backend}):
+            self.assertSays(
+                "'results', whose client 'tests.cache.test_rerouting.OwnClient' may look",
+                "E020",
+                **in_cache(backend, LOCATION=servers),
+            )
+            self.assertReports(None, **in_cache(backend, LOCATION=servers[0]))
+
     def test_an_unknown_alias_is_an_error(self) -> None:
         self.assertSays(
             "names 'defualt', which is no alias in DATABASES. Did you mean 'default'? DATABASES "

@@ -11,6 +11,7 @@ from django.core.cache.backends.base import BaseCache
 
 from cachalot.checks.messages import listed, message, suggestion
 from cachalot.core.cache.backends import (
+    client_that_may_reroute,
     lies_in_database,
     option_that_hides_failures,
     paths_of,
@@ -42,6 +43,8 @@ def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
     messages = []
     if backends.isdisjoint(SUPPORTED_CACHE_BACKENDS):
         messages.append(message("cachalot.W001", alias=alias, backend=backend, suitable=suitable))
+    if (client := client_that_may_reroute(cache)) is not None:
+        messages.append(message("cachalot.E020", alias=alias, client=client, location=location))
     if (spoilt := what_serializer_spoils(cache)) is not None:
         messages.append(message("cachalot.W014", alias=alias, spoilt=spoilt))
     options = config.get("OPTIONS") or {}

@@ -36,7 +36,8 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "cachalot.W005": (
         "CACHALOT_CACHE is {alias!r}, whose backend {backend!r} keeps its values in the database. "
         "Nothing is cached.",
-        "Name a cache outside the database: {suitable}.",
+        "Configure a cache outside the database in CACHES, such as Redis, and name its alias in "
+        "CACHALOT_CACHE; what else uses {alias!r} may go on with it. Suitable are {suitable}.",
     ),
     "cachalot.W006": (
         "{name} is {value!r}, but is not a cachalot setting. It has no effect.",
@@ -89,6 +90,13 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "CACHALOT_CACHE is {alias!r}, a cache that cannot be created ({error}).",
         "Correct CACHES[{alias!r}], or install what its backend needs.",
     ),
+    "cachalot.E020": (
+        "CACHALOT_CACHE is {alias!r}, whose client {client!r} may look for the keys of one server "
+        "of memcached on another while the first does not answer; LOCATION is {location!r}. When "
+        "that one comes back, so do old results.",
+        "Use Django's PyMemcacheCache or PyLibMCCache with their own clients, which are kept from "
+        "doing so; or one server of memcached; or Redis.",
+    ),
     "cachalot.E011": (
         "{name} names {label!r}, which is the label of no installed app.",
         "{suggestion}The labels are {labels}.",
@@ -104,9 +112,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
 DEPLOY_MESSAGES = {
     "cachalot.W009": (
         "CACHALOT_CACHE is {alias!r}, which lies in the memory of each process. Where several "
-        "processes use one database, a write in one leaves stale results in the others.",
-        "Use Redis or Memcached, unless one process alone runs this project, commands and task "
-        "queues included.",
+        "processes, machines or containers use one database, a write in one leaves stale results "
+        "in the others.",
+        "Configure Redis or Memcached in CACHES and name its alias in CACHALOT_CACHE, unless one "
+        "process alone runs this project, commands and task queues included.",
     ),
     "cachalot.W010": (
         "CACHALOT_TIMEOUT is {timeout!r}, so nothing is kept.",
@@ -120,7 +129,9 @@ DEPLOY_MESSAGES = {
     ),
     "cachalot.W015": (
         "CACHALOT_CACHE is {alias!r}, a DummyCache, which keeps nothing.",
-        "Name another cache. To switch caching off, set CACHALOT_ENABLED to False.",
+        "Configure another cache in CACHES, such as Redis, and name its alias in CACHALOT_CACHE; "
+        "what else uses {alias!r} may go on with it. To switch caching off, set CACHALOT_ENABLED "
+        "to False.",
     ),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache as keep_results
+from math import inf
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +25,8 @@ from cachalot.core.interruptions import is_interruption
 _REDIS = "django.core.cache.backends.redis.RedisCache"
 _DJANGO_REDIS = "django_redis.cache.RedisCache"
 _PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
+_HASH_CLIENT = "pymemcache.client.hash.HashClient"
+_LIBMEMCACHED = "pylibmc.client.Client"
 
 
 def lies_in_database(cache: BaseCache) -> bool:
@@ -39,6 +42,42 @@ def lies_in_process(cache: BaseCache) -> bool:
 def needs_own_client(cache: BaseCache) -> bool:
     """Whether threads must not share the cache: memcached's clients mix up their answers."""
     return isinstance(cache, BaseMemcachedCache)
+
+
+def keep_servers(cache: Any) -> None:
+    """Have memcached's clients never look on another server for the keys of one that fails.
+
+    The other one would have nothing of what was written to the first, and the first would come back
+    with versions that were replaced on the other. For a cache that nobody has used yet.
+    """
+    if not isinstance(cache, BaseMemcachedCache) or len(cache._servers) < 2:  # type: ignore[attr-defined]
+        return
+    options: dict[str, Any] = cache._options  # type: ignore[attr-defined]
+    if _class_of_client(cache) == _HASH_CLIENT:
+        # It gives up a server after so many attempts (pymemcache/client/hash.py, 4.0).
+        options = {**options, "retry_attempts": inf}
+    elif _class_of_client(cache) == _LIBMEMCACHED:
+        # By default it never removes a server, and it does not take 0 for a number of failures.
+        behaviors = dict(options.get("behaviors") or {})
+        for name in ("remove_failed", "auto_eject"):
+            behaviors.pop(name, None)
+        options = {**options, "behaviors": behaviors}
+    cache._options = options  # type: ignore[attr-defined]
+
+
+def client_that_may_reroute(cache: BaseCache) -> str | None:
+    """Return the class of a memcached client that may move keys from one server to another.
+
+    None for one that does not, or that ``keep_servers()`` keeps from it.
+    """
+    if not isinstance(cache, BaseMemcachedCache) or len(cache._servers) < 2:  # type: ignore[attr-defined]
+        return None
+    client = _class_of_client(cache)
+    return None if client in {_HASH_CLIENT, _LIBMEMCACHED} else client
+
+
+def _class_of_client(cache: Any) -> str:
+    return f"{cache._class.__module__}.{cache._class.__qualname__}"
 
 
 def keeps_nothing(cache: BaseCache) -> bool:

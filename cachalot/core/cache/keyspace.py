@@ -15,6 +15,7 @@ from typing import Any
 from django.core.cache import CacheHandler, InvalidCacheBackendError, caches
 from django.core.cache.backends.base import BaseCache, default_key_func
 
+from cachalot.core.cache.backends import keep_servers
 from cachalot.core.cache.versions import new_nonce
 from cachalot.core.interruptions import is_interruption
 from cachalot.settings import forget_on_change
@@ -48,6 +49,7 @@ def new_cache(cache_alias: str) -> BaseCache:
     cache: Any = CacheHandler({cache_alias: parameters}).create_connection(cache_alias)
     if _overrides_make_key(type(cache)):
         cache.make_key = partial(BaseCache.make_key, cache)
+    keep_servers(cache)
     return cache  # type: ignore[no-any-return]
 
 
