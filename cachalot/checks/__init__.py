@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cachalot.checks import deploy
+from cachalot.checks import deploy, redis
 from cachalot.checks.caches import check_cache
 from cachalot.checks.databases import check_aliases, check_databases
 from cachalot.checks.tables import check_tables, check_tables_of_databases
@@ -20,4 +20,4 @@ CHECKS = (
     check_names,
 )
 DATABASE_CHECKS = (check_tables_of_databases,)
-DEPLOY_CHECKS = deploy.CHECKS
+DEPLOY_CHECKS = (*deploy.CHECKS, *redis.CHECKS)

@@ -133,6 +133,30 @@ DEPLOY_MESSAGES = {
         "what else uses {alias!r} may go on with it. To switch caching off, set CACHALOT_ENABLED "
         "to False.",
     ),
+    "cachalot.W017": (
+        "CACHALOT_CACHE is {alias!r}, which does not answer ({error}).",
+        "Start it, or correct CACHES[{alias!r}]. Until it answers, queries go to the database, and "
+        "what is written is made up for later.",
+    ),
+    "cachalot.W018": (
+        "CACHALOT_CACHE is {alias!r}, a Redis that {problem}. After a restart from a dump or a "
+        "failover it may bring back old results.",
+        "Allow INFO (ACL SETUSER ... +info), and use Django's RedisCache or django-redis' default "
+        "or Sentinel client, neither subclassed nor traced. Else run manage.py invalidate_cachalot "
+        "after each restart and failover.",
+    ),
+    "cachalot.W020": (
+        "CACHALOT_CACHE is {alias!r}, whose client sends a command again, up to {retries} times, "
+        "when it has got no answer. A version that is set twice brings back old results.",
+        "Use Django's RedisCache or django-redis' default or Sentinel client, neither subclassed "
+        "nor traced, whose writes are never sent again; or give the client no retries.",
+    ),
+    "cachalot.W021": (
+        "CACHALOT_CACHE is {alias!r}, a Redis whose role is {role!r}. It lags behind another "
+        "server, and nothing is cached.",
+        "Have LOCATION of CACHES[{alias!r}] lead to the primary. Active replicas of KeyDB do not "
+        "do: they take writes on both sides and let the later one win.",
+    ),
 }
 
 

@@ -142,12 +142,18 @@ def memory_of_redis(cache: BaseCache) -> Mapping[str, Any] | None:
 
     INFO is allowed where a provider forbids CONFIG.
     """
-    # Of Django (django/core/cache/backends/redis.py) and of django-redis.
-    client: Any = getattr(cache, "_cache", None) or getattr(cache, "client", None)
-    if not hasattr(client, "get_client"):
+    client = client_of_redis(cache)
+    if client is None:
         return None
-    memory: Mapping[str, Any] = client.get_client(write=True).info("memory")
+    memory: Mapping[str, Any] = client.info("memory")
     return memory
+
+
+def client_of_redis(cache: BaseCache) -> Any:
+    """Return the client of the server that takes the writes; None for another backend."""
+    # Of Django (django/core/cache/backends/redis.py) and of django-redis.
+    clients: Any = getattr(cache, "_cache", None) or getattr(cache, "client", None)
+    return clients.get_client(write=True) if hasattr(clients, "get_client") else None
 
 
 # One of each kind of value that is kept: a version, a pending mark, an entry.
