@@ -176,6 +176,12 @@ class DeployCheckTests(SimpleTestCase):
             self.assertReportsServer(None, saves=None, config_get=mock.Mock(side_effect=OSError))
         self.assertIn("does not tell whether it saves", logs.output[0])
 
+    def test_a_node_of_a_cluster(self) -> None:
+        facts = {**RedisLike.facts, "cluster_enabled": 1}
+        self.assertReportsServer("W019", "RedisLike' asks ", facts=facts)
+        with mock.patch("cachalot.checks.redis.has_cluster_client", return_value=True):
+            self.assertReportsServer(None, facts=facts)
+
     def test_a_client_that_repeats_writes(self) -> None:
         self.assertReportsServer("W020", "up to 3 times", retries=3)
         self.assertReportsServer(None, retries=-1)

@@ -145,6 +145,11 @@ DEPLOY_MESSAGES = {
         "or Sentinel client, neither subclassed nor traced. Else run manage.py invalidate_cachalot "
         "after each restart and failover.",
     ),
+    "cachalot.W019": (
+        "CACHALOT_CACHE is {alias!r}, a node of a Redis Cluster, whose backend {backend!r} asks "
+        "for keys of several shards at once. Nothing is cached.",
+        "Use 'cachalot.contrib.redis_cluster.RedisClusterCache' as the BACKEND.",
+    ),
     "cachalot.W020": (
         "CACHALOT_CACHE is {alias!r}, whose client sends a command again, up to {retries} times, "
         "when it has got no answer. A version that is set twice brings back old results.",

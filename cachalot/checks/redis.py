@@ -14,7 +14,7 @@ from cachalot.checks.messages import message
 from cachalot.core.cache.backends import client_of_redis, lies_in_database, lies_in_process
 from cachalot.core.cache.raw import Backend
 from cachalot.core.cache.raw_following import Following
-from cachalot.core.cache.sides import backend_of
+from cachalot.core.cache.sides import backend_of, has_cluster_client
 from cachalot.core.cache.store import PROBE_KEY
 from cachalot.settings import configured
 
@@ -44,6 +44,9 @@ def check_server(**kwargs: object) -> list[checks.CheckMessage]:
     is_by_api = type(backend_of(cache)) in {Backend, Following}
     messages = []
     facts = _facts_of(client)
+    if facts.get("cluster_enabled") and not has_cluster_client(cache):
+        config: Any = settings.CACHES[alias]
+        return [message("cachalot.W019", alias=alias, backend=config["BACKEND"])]
     role = str(facts.get("role", "master"))
     if role != "master":
         messages.append(message("cachalot.W021", alias=alias, role=role))

@@ -71,6 +71,18 @@ class Redis:
     def promote(self) -> None:
         self.ask("REPLICAOF", "NO", "ONE")
 
+    def has_link(self) -> bool:
+        return bool(self.ask("INFO", "replication").get("master_link_status") == "up")
+
+    def fact(self, name: str) -> Any:
+        """Return what a node of a cluster tells of it."""
+        facts = self.ask("CLUSTER INFO")
+        value = facts[f"cluster_{name}"]
+        return int(value) if value.isdigit() else value
+
+    def knows(self, node_id: str) -> bool:
+        return any(node_id == node["node_id"] for node in self.ask("CLUSTER NODES").values())
+
 
 class Address:
     """A port that leads to one server or another, as a service's address does."""
@@ -133,3 +145,57 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
             target.sendall(data)
     _shut(source)
     _shut(target)
+
+
+class Cluster:
+    """A Redis Cluster: so many primaries, and a replica of each."""
+
+    def __init__(self, directory: Path, primaries: int = 3) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500")
+        self.nodes = [
+            Redis(directory, *options, "--cluster-port", str(free_port()))
+            for _ in range(2 * primaries)
+        ]
+        self._primaries = primaries
+
+    @property
+    def locations(self) -> list[str]:
+        return [node.location for node in self.nodes]
+
+    def start(self) -> Cluster:
+        for node in self.nodes:
+            node.start()
+        first, *others = self.nodes
+        for node in others:
+            bus = node.ask("CONFIG GET", "cluster-port")["cluster-port"]
+            first.ask("CLUSTER", "MEET", HOST, str(node.port), bus)
+        ends = [16384 * number // self._primaries for number in range(self._primaries + 1)]
+        for node, begin, end in zip(self.nodes, ends, ends[1:], strict=False):
+            node.ask("CLUSTER", "ADDSLOTSRANGE", str(begin), str(end - 1))
+        wait_for(lambda: all(node.fact("known_nodes") == len(self.nodes) for node in self.nodes))
+        for primary, replica in self._pairs():
+            wanted = primary.ask("CLUSTER MYID").decode()
+            wait_for(lambda replica=replica, wanted=wanted: replica.knows(wanted))  # type: ignore[misc]
+            replica.ask("CLUSTER", "REPLICATE", wanted)
+        wait_for(lambda: all(node.fact("state") == "ok" for node in self.nodes))
+        for _, replica in self._pairs():
+            wait_for(replica.has_link)
+        return self
+
+    def _pairs(self) -> list[tuple[Redis, Redis]]:
+        return [
+            (self.nodes[number], self.nodes[self._primaries + number])
+            for number in range(self._primaries)
+        ]
+
+    def fail_over(self, slot: int) -> None:
+        """Kill the primary of a slot, and return once its replica has taken over."""
+        primary, replica = self._pairs()[self._primaries * slot // 16384]
+        primary.kill()
+        wait_for(lambda: replica.ask("ROLE")[0] == b"master", 30)
+        alive = [node for node in self.nodes if node is not primary]
+        wait_for(lambda: all(node.fact("state") == "ok" for node in alive), 30)
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()

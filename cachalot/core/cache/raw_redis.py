@@ -15,7 +15,7 @@ from redis.sentinel import (
 )
 
 from cachalot.core.cache.raw import Backend, Nonces, has_originals, is_original
-from cachalot.core.cache.redis_packets import Primary, packed, send
+from cachalot.core.cache.redis_packets import Answer, Primary, packed, send
 from cachalot.core.cache.reigns import LINE_KEY, reigns_of
 from cachalot.core.cache.versions import Version, nonce_in
 
@@ -65,9 +65,9 @@ class Redis(Backend):
         super().__init__(cache)
         self._dumps, self._loads = dumps, loads
         self.nonce_of = nonces.__getitem__
-        (line_name,) = self._names((LINE_KEY,))
-        reigns = reigns_of((servers, line_name))
-        self._primary = Primary(reigns, line_name, self._raw, loads)
+        (self._line_name,) = self._version_names((LINE_KEY,))
+        reigns = reigns_of((servers, self._line_name))
+        self._primary = Primary(reigns, self._line_name, self._raw, loads)
 
     def loads(self, raw: Any) -> Any:
         return self._loads(raw[1] if type(raw) is tuple else raw)
@@ -83,16 +83,24 @@ class Redis(Backend):
     def _names(self, keys: Sequence[str]) -> list[bytes]:
         return [name.encode() for name in super()._names(keys)]
 
+    def _version_names(self, keys: Sequence[str]) -> list[bytes]:
+        return self._names(keys)
+
+    def _ask(self, commands: list[bytes], names: Sequence[bytes], **how: bool) -> Answer:
+        return self._primary.ask(self._pool(), commands, names, **how)
+
     def _raw(self, value: Any) -> bytes:
         raw = self._dumps(value)
         # Serialisers may make texts.
         return raw if type(raw) is bytes else self._pool().get_encoder().encode(raw)
 
     def get(self, version_keys: Sequence[str], entry_keys: Sequence[str] = ()) -> list[Any]:
-        names = self._names((*version_keys, *entry_keys))
+        names = self._version_names(version_keys)
+        if entry_keys:
+            names += self._names(entry_keys)
         if not names:
             return []
-        _, word, values = self._primary.ask(self._pool(), [], names)
+        _, word, values = self._ask([], names)
         del values[0]
         for i in range(len(version_keys)):
             if values[i] is not None:
@@ -101,13 +109,13 @@ class Redis(Backend):
 
     def add_versions(self, versions: Mapping[str, Version]) -> dict[str, tuple[str, bytes]]:
         raws = {key: self._raw(version) for key, version in versions.items()}
-        names = self._names(list(raws))
+        names = self._version_names(list(raws))
         commands = [
             packed(b"SET", name, raw, b"NX") for name, raw in zip(names, raws.values(), strict=True)
         ]
         if not commands:
             return {}
-        replies, word, _ = self._primary.ask(self._pool(), commands, ())
+        replies, word, _ = self._ask(commands, ())
         return {
             key: (word, raw)
             for (key, raw), reply in zip(raws.items(), replies, strict=True)
@@ -117,27 +125,29 @@ class Redis(Backend):
     def set_versions(
         self, versions: Mapping[str, tuple[Version, float | None]], other_key: str | None = None
     ) -> tuple[str, bytes] | None:
+        names = self._version_names(list(versions))
         commands = [
-            self._set(key, self._raw(version), timeout)
-            for key, (version, timeout) in versions.items()
+            self._set(name, self._raw(version), timeout)
+            for name, (version, timeout) in zip(names, versions.values(), strict=True)
         ]
-        others = [] if other_key is None else self._names((other_key,))
+        others = [] if other_key is None else self._version_names((other_key,))
         if not commands and not others:
             return None
-        _, word, values = self._primary.ask(
-            self._pool(), commands, others, needs_word=bool(others), writes=True
-        )
+        _, word, values = self._ask(commands, others, needs_word=bool(others), writes=True)
         other = values[1] if others else None
         return None if other is None else (word, other)
 
     def set_entries(self, entries: dict[str, Any], timeout: float | None) -> None:
-        commands = [self._set(key, self._raw(entry), timeout) for key, entry in entries.items()]
+        names = self._names(list(entries))
+        commands = [
+            self._set(name, self._raw(entry), timeout)
+            for name, entry in zip(names, entries.values(), strict=True)
+        ]
         if commands:
             # Each tells its reign: it does not matter which server it is given to.
             send(self._pool(), commands)
 
-    def _set(self, key: str, raw: bytes, timeout: float | None) -> bytes:
-        (name,) = self._names((key,))
+    def _set(self, name: bytes, raw: bytes, timeout: float | None) -> bytes:
         if timeout is None:
             return packed(b"SET", name, raw)
         option, lifetime = self._lifetime(timeout)

@@ -20,12 +20,16 @@ _SIDES = {
 }
 
 # Others than those known may lie on the same server.
+_CLUSTER = "cachalot.contrib.redis_cluster.RedisClusterCache"
 _WITH_REIGNS = {f"{_CORE}.redis.RedisCache", "django_redis.cache.RedisCache"}
 
 
 def backend_of(cache: BaseCache) -> Backend:
     """Return the raw side of a cache. A subclass, or one that is patched, has Django's API."""
     class_ = type(cache)
+    if has_cluster_client(cache):
+        # By Django's API, versions would have other names.
+        return import_string(f"{_RAW}.raw_redis_cluster.side_of")(cache)  # type: ignore[no-any-return]
     path = _SIDES.get(f"{class_.__module__}.{class_.__qualname__}")
     if (
         path is None
@@ -34,6 +38,11 @@ def backend_of(cache: BaseCache) -> Backend:
     ):
         return side_by_api(cache)
     return import_string(path)(cache) or side_by_api(cache)
+
+
+def has_cluster_client(cache: BaseCache) -> bool:
+    """Whether a cache is meant for Redis Cluster."""
+    return _CLUSTER in paths_of(type(cache))
 
 
 def side_by_api(cache: BaseCache) -> Backend:
