@@ -34,14 +34,22 @@ class RedisClusterCacheClient(RedisCacheClient):
     _servers: list[str]
     _pool_options: dict[str, Any]
     _serializer: Any
+    # By process, as it was asked for last.
+    _own: tuple[int, Any] | None = None
 
     def get_client(self, key: object = None, *, write: bool = False) -> Any:
         """Return the ``RedisCluster`` that all threads of this process share."""
+        process = os.getpid()
+        if self._own is None or self._own[0] != process:
+            self._own = process, self._shared(process)
+        return self._own[1]
+
+    def _shared(self, process: int) -> Any:
         # Each connection of a cluster has the parser of its library.
         options = {
             name: value for name, value in self._pool_options.items() if name != "parser_class"
         }
-        identity = os.getpid(), tuple(self._servers), repr(sorted(options.items()))
+        identity = process, tuple(self._servers), repr(sorted(options.items()))
         with _lock:
             cluster = _clusters.get(identity)
             if cluster is None:
