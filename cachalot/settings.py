@@ -44,6 +44,7 @@ SUPPORTED_CACHE_BACKENDS = {
     "django.core.cache.backends.memcached.PyMemcacheCache",
     "django.core.cache.backends.redis.RedisCache",
     "django_redis.cache.RedisCache",
+    "django_valkey.cache.ValkeyCache",
 }
 
 #: Every setting. The documentation gives meaning and unit of each.

@@ -62,6 +62,10 @@ class DjangoRedis(UnknownCache):
     __module__, __qualname__ = "django_redis.cache", "RedisCache"
 
 
+class DjangoValkey(UnknownCache):
+    __module__, __qualname__ = "django_valkey.cache", "ValkeyCache"
+
+
 class DerivedRedis(RedisCache):
     """Of a project."""
 
@@ -405,6 +409,13 @@ class CacheCheckTests(CheckTestCase):
             **in_cache(django_redis),
         )
         self.assertSays(
+            "DJANGO_VALKEY_IGNORE_EXCEPTIONS is True",
+            "W007",
+            DJANGO_VALKEY_IGNORE_EXCEPTIONS=True,
+            DJANGO_REDIS_IGNORE_EXCEPTIONS=False,
+            **in_cache("tests.test_checks.DjangoValkey"),
+        )
+        self.assertSays(
             "its option 'ignore_exc' is True",
             "W007",
             **in_cache(pymemcache, OPTIONS={"ignore_exc": True}),
@@ -436,7 +447,7 @@ class CacheCheckTests(CheckTestCase):
         django_redis = "tests.test_checks.DjangoRedis"
         derived = "tests.test_checks.DerivedRedis"
         for location in ([one, two], (one, two), f"{one};{two}", f"{one},{two}"):
-            for backend in (derived, django_redis):
+            for backend in (derived, django_redis, "tests.test_checks.DjangoValkey"):
                 with self.subTest(backend, location=location):
                     self.assertSays(repr(location), "W008", **in_cache(backend, LOCATION=location))
         for location in (one, [one], ""):

@@ -24,6 +24,7 @@ from cachalot.core.interruptions import is_interruption
 
 _REDIS = "django.core.cache.backends.redis.RedisCache"
 _DJANGO_REDIS = "django_redis.cache.RedisCache"
+_DJANGO_VALKEY = "django_valkey.cache.ValkeyCache"
 _PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
 _HASH_CLIENT = "pymemcache.client.hash.HashClient"
 _LIBMEMCACHED = "pylibmc.client.Client"
@@ -113,28 +114,32 @@ def option_that_hides_failures(
     """
     if _PYMEMCACHE in backends:
         return "its option 'ignore_exc'", options.get("ignore_exc")
-    if _DJANGO_REDIS not in backends:
+    if _DJANGO_REDIS in backends:
+        setting = "DJANGO_REDIS_IGNORE_EXCEPTIONS"
+    elif _DJANGO_VALKEY in backends:
+        setting = "DJANGO_VALKEY_IGNORE_EXCEPTIONS"
+    else:
         return "", None
-    # django-redis, django_redis/cache.py: the option has more weight than the setting.
+    # django_redis/cache.py and django_valkey/base.py: the option has more weight than the setting.
     if "IGNORE_EXCEPTIONS" in options:
         return "its option 'IGNORE_EXCEPTIONS'", options["IGNORE_EXCEPTIONS"]
-    setting = "DJANGO_REDIS_IGNORE_EXCEPTIONS"
     return setting, getattr(settings, setting, False)
 
 
 def reads_from_replicas(backends: set[str], location: Any, options: Mapping[str, Any]) -> bool:
     """Whether a backend given by its paths, ``LOCATION`` and ``OPTIONS`` spreads its reads."""
-    if backends.isdisjoint({_REDIS, _DJANGO_REDIS}):
+    packages = {_DJANGO_REDIS, _DJANGO_VALKEY}
+    if backends.isdisjoint({_REDIS, *packages}):
         return False
-    # Django (django/core/cache/backends/redis.py) and django-redis write to the first server and
+    # Django (django/core/cache/backends/redis.py) and these packages write to the first server and
     # read from the others.
     servers = re.split("[;,]", location) if isinstance(location, str) else location or ()
-    if _DJANGO_REDIS not in backends or "CLIENT_CLASS" not in options:
+    if packages.isdisjoint(backends) or "CLIENT_CLASS" not in options:
         return len(servers) > 1
-    clients = paths_of(import_string(options["CLIENT_CLASS"]))
-    if "django_redis.client.sentinel.SentinelClient" in clients:
+    clients = {path.partition(".")[2] for path in paths_of(import_string(options["CLIENT_CLASS"]))}
+    if "client.sentinel.SentinelClient" in clients:
         return True
-    return len(servers) > 1 and "django_redis.client.sharded.ShardClient" not in clients
+    return len(servers) > 1 and "client.sharded.ShardClient" not in clients
 
 
 def memory_of_redis(cache: BaseCache) -> Mapping[str, Any] | None:

@@ -20,6 +20,8 @@ from cachalot.core.cache.versions import new_nonce
 from cachalot.core.interruptions import is_interruption
 from cachalot.settings import forget_on_change
 
+_LIKE_DJANGO = "django_redis.", "django_valkey."
+
 logger = logging.getLogger("cachalot")
 
 
@@ -73,7 +75,9 @@ def namespace_of(cache_alias: str) -> str:
     if not has_namespace(cache_alias):
         return ""
     try:
-        return caches[cache_alias].make_key("")
+        cache = caches[cache_alias]
+        # django-valkey makes nothing of an empty key (django_valkey/util.py, 0.4).
+        return cache.make_key("") or cache.make_key("_")
     except Exception as error:
         if is_interruption(error):
             raise
@@ -90,9 +94,9 @@ def _has_own_keys(cache_alias: str) -> bool:
 
 
 def _overrides_make_key(backend: type) -> bool:
-    # That of django-redis calls KEY_FUNCTION like Django's.
+    # Those of django-redis and django-valkey call KEY_FUNCTION like Django's.
     method: Any = getattr(backend, "make_key", BaseCache.make_key)
-    return method is not BaseCache.make_key and not method.__module__.startswith("django_redis.")
+    return method is not BaseCache.make_key and not method.__module__.startswith(_LIKE_DJANGO)
 
 
 forget_on_change(_has_own_keys.cache_clear)

@@ -21,7 +21,11 @@ _SIDES = {
 
 # Others than those known may lie on the same server.
 _CLUSTER = "cachalot.contrib.redis_cluster.RedisClusterCache"
-_WITH_REIGNS = {f"{_CORE}.redis.RedisCache", "django_redis.cache.RedisCache"}
+_WITH_REIGNS = {
+    f"{_CORE}.redis.RedisCache",
+    "django_redis.cache.RedisCache",
+    "django_valkey.cache.ValkeyCache",
+}
 
 
 def backend_of(cache: BaseCache) -> Backend:
