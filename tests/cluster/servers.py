@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,13 +28,15 @@ class Redis:
     def location(self) -> str:
         return f"redis://{HOST}:{self.port}/0"
 
-    def start(self) -> Redis:
-        words = [
+    def command(self) -> list[str]:
+        return [
             "redis-server", "--port", str(self.port), "--bind", HOST,
             "--dir", str(self.directory), "--save", "", *self._options,
         ]  # fmt: skip
+
+    def start(self) -> Redis:
         with open(self.directory / "log", "ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         wait_for(self.answers)
         return self
 
@@ -156,7 +159,8 @@ class Cluster:
             Redis(directory, *options, "--cluster-port", str(free_port()))
             for _ in range(2 * primaries)
         ]
-        self._primaries = primaries
+        # The primary first, by shard.
+        self._pairs = [[self.nodes[n], self.nodes[primaries + n]] for n in range(primaries)]
 
     @property
     def locations(self) -> list[str]:
@@ -169,33 +173,62 @@ class Cluster:
         for node in others:
             bus = node.ask("CONFIG GET", "cluster-port")["cluster-port"]
             first.ask("CLUSTER", "MEET", HOST, str(node.port), bus)
-        ends = [16384 * number // self._primaries for number in range(self._primaries + 1)]
+        ends = [16384 * n // len(self._pairs) for n in range(len(self._pairs) + 1)]
         for node, begin, end in zip(self.nodes, ends, ends[1:], strict=False):
             node.ask("CLUSTER", "ADDSLOTSRANGE", str(begin), str(end - 1))
         wait_for(lambda: all(node.fact("known_nodes") == len(self.nodes) for node in self.nodes))
-        for primary, replica in self._pairs():
+        for primary, replica in self._pairs:
             wanted = primary.ask("CLUSTER MYID").decode()
             wait_for(lambda replica=replica, wanted=wanted: replica.knows(wanted))  # type: ignore[misc]
             replica.ask("CLUSTER", "REPLICATE", wanted)
         wait_for(lambda: all(node.fact("state") == "ok" for node in self.nodes))
-        for _, replica in self._pairs():
+        for _, replica in self._pairs:
             wait_for(replica.has_link)
         return self
 
-    def _pairs(self) -> list[tuple[Redis, Redis]]:
-        return [
-            (self.nodes[number], self.nodes[self._primaries + number])
-            for number in range(self._primaries)
-        ]
+    def fail_over(self, slot: int, *, lags: bool = False, comes_back: bool = False) -> None:
+        """Kill the primary of a slot, and return once its replica has taken over.
 
-    def fail_over(self, slot: int) -> None:
-        """Kill the primary of a slot, and return once its replica has taken over."""
-        primary, replica = self._pairs()[self._primaries * slot // 16384]
+        It ``lags`` if it has not received what was written in the last moments. The one that was
+        killed ``comes_back`` as a replica of the other.
+        """
+        pair = self._pairs[len(self._pairs) * slot // 16384]
+        primary, replica = pair
+        if lags:
+            replica.lose_link()
+            time.sleep(0.1)
         primary.kill()
-        wait_for(lambda: replica.ask("ROLE")[0] == b"master", 30)
+        wait_for(lambda: bool(replica.ask("ROLE")[0] == b"master"), 30)
+        replica.ask("CONFIG SET", "masterauth", "")
         alive = [node for node in self.nodes if node is not primary]
         wait_for(lambda: all(node.fact("state") == "ok" for node in alive), 30)
+        if comes_back:
+            primary.start()
+            wait_for(primary.has_link, 30)
+            pair.reverse()
 
     def kill(self) -> None:
         for node in self.nodes:
             node.kill()
+
+
+class Sentinel(Redis):
+    """Watches a primary that is called "site", and promotes its replica."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, "--sentinel")
+        self._file = self.directory / "sentinel.conf"
+        self._file.write_text(f"port {self.port}\nbind {HOST}\ndir {self.directory}\n")
+
+    def command(self) -> list[str]:
+        return ["redis-server", str(self._file), "--sentinel"]
+
+    def watch(self, primary: Redis) -> None:
+        """Return once it knows the primary and a replica of it."""
+        self.ask("SENTINEL", "MONITOR", "site", HOST, str(primary.port), "1")
+        self.ask("SENTINEL", "SET", "site", "down-after-milliseconds", "500")
+        self.ask("SENTINEL", "SET", "site", "failover-timeout", "3000")
+        wait_for(lambda: len(self.ask("SENTINEL", "REPLICAS", "site")) == 1, 30)
+
+    def port_of_primary(self) -> int:
+        return int(self.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "site")[1])
