@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 DATABASES = ("sqlite", "postgresql", "mysql")
-CACHES = ("locmem", "file", "redis", "django_redis", "pymemcache", "pylibmc")
+CACHES = ("locmem", "file", "redis", "django_redis", "django_valkey", "pymemcache", "pylibmc")
 
 
 def main() -> int:

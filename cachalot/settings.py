@@ -36,6 +36,7 @@ SUPPORTED_DATABASE_ENGINES = set(_VENDORS)
 #: Dotted paths of the cache backends known to be safe; subclasses of them count as well. A
 #: project may add its own or remove one; the system checks honour both.
 SUPPORTED_CACHE_BACKENDS = {
+    "cachalot.contrib.redis_cluster.RedisClusterCache",
     "django.core.cache.backends.dummy.DummyCache",
     "django.core.cache.backends.filebased.FileBasedCache",
     "django.core.cache.backends.locmem.LocMemCache",
@@ -43,6 +44,7 @@ SUPPORTED_CACHE_BACKENDS = {
     "django.core.cache.backends.memcached.PyMemcacheCache",
     "django.core.cache.backends.redis.RedisCache",
     "django_redis.cache.RedisCache",
+    "django_valkey.cache.ValkeyCache",
 }
 
 #: Every setting. The documentation gives meaning and unit of each.

@@ -28,6 +28,7 @@ TESTS = Path(__file__).parent
 CLIENTS = (
     "blocks/",
     "cache/",
+    "cluster/",
     "reading/test_bounds.py",
     "reading/test_keys.py",
     "reading/test_reads.py",

@@ -20,6 +20,7 @@ from django.conf import settings
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.memcached import PyMemcacheCache
+from django.core.cache.backends.redis import RedisCache
 from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -66,6 +67,14 @@ class DjangoRedis(UnknownCache):
 class MisplacedCache(PyMemcacheCache):
     def close(self, **kwargs: Any) -> None:
         """Django closes caches between settings, and this one has no client to close."""
+
+
+class DjangoValkey(UnknownCache):
+    __module__, __qualname__ = "django_valkey.cache", "ValkeyCache"
+
+
+class DerivedRedis(RedisCache):
+    """Of a project."""
 
 
 class Pymemcache(UnknownCache):
@@ -290,6 +299,17 @@ class DatabaseCheckTests(CheckTestCase):
             with self.subTest(empty):
                 self.assertSays(repr(empty), "W004", CACHALOT_DATABASES=empty)
 
+    def test_a_client_of_memcached_that_reroutes_is_an_error(self) -> None:
+        backend = "tests.cache.test_rerouting.OwnCache"
+        servers = ["127.0.0.1:1", "127.0.0.1:2"]
+        with mock.patch("cachalot.checks.caches.SUPPORTED_CACHE_BACKENDS", {backend}):
+            self.assertSays(
+                "'results', whose client 'tests.cache.test_rerouting.OwnClient' may look",
+                "E020",
+                **in_cache(backend, LOCATION=servers),
+            )
+            self.assertReports(None, **in_cache(backend, LOCATION=servers[0]))
+
     def test_an_unknown_alias_is_an_error(self) -> None:
         self.assertSays(
             "names 'defualt', which is no alias in DATABASES. Did you mean 'default'? DATABASES "
@@ -470,6 +490,13 @@ class CacheCheckTests(CheckTestCase):
             **in_cache(django_redis),
         )
         self.assertSays(
+            "DJANGO_VALKEY_IGNORE_EXCEPTIONS is True",
+            "W007",
+            DJANGO_VALKEY_IGNORE_EXCEPTIONS=True,
+            DJANGO_REDIS_IGNORE_EXCEPTIONS=False,
+            **in_cache("tests.test_checks.DjangoValkey"),
+        )
+        self.assertSays(
             "its option 'ignore_exc' is True",
             "W007",
             **in_cache(pymemcache, OPTIONS={"ignore_exc": True}),
@@ -500,8 +527,9 @@ class CacheCheckTests(CheckTestCase):
     def test_a_redis_cache_with_replicas_is_a_warning(self, make_client: mock.Mock) -> None:
         one, two = "redis://127.0.0.1:1", "redis://127.0.0.1:2"
         django_redis = "tests.test_checks.DjangoRedis"
+        derived = "tests.test_checks.DerivedRedis"
         for location in ([one, two], (one, two), f"{one};{two}", f"{one},{two}"):
-            for backend in (REDIS, django_redis):
+            for backend in (derived, django_redis, "tests.test_checks.DjangoValkey"):
                 with self.subTest(backend, location=location):
                     self.assertSays(repr(location), "W008", **in_cache(backend, LOCATION=location))
         for location in (one, [one], ""):
@@ -509,6 +537,11 @@ class CacheCheckTests(CheckTestCase):
                 with self.subTest(backend, location=location):
                     self.assertReports(None, **in_cache(backend, LOCATION=location))
         self.assertReports(None, **in_cache(LOCMEM, LOCATION=f"{one},{two}"))
+        # The primary alone is asked.
+        redis = pytest.importorskip("redis")
+        self.assertReports(None, **in_cache(REDIS, LOCATION=[one, two]))
+        with mock.patch.object(redis.Redis, "execute_command", autospec=True):
+            self.assertSays("Redis", "W008", **in_cache(REDIS, LOCATION=[one, two]))
 
     def test_the_client_of_django_redis_tells_what_its_servers_are(self) -> None:
         one, two = "redis://127.0.0.1:1", "redis://127.0.0.1:2"

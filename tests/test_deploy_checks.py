@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -27,6 +28,9 @@ class RedisLike(BaseCache):
     """What Django's backend for Redis looks like from without."""
 
     memory: dict[str, Any] | None = {}
+    facts: dict[str, Any] = {"role": "master", "run_id": "r"}
+    saves = ""
+    retries = 0
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
@@ -36,23 +40,28 @@ class RedisLike(BaseCache):
         return self
 
     def get(self, key: str, default: Any = None, version: Any = None) -> Any:
+        if isinstance(self.facts, Exception):
+            raise self.facts
         return default
 
-    def info(self, section: str) -> dict[str, Any]:
+    @property
+    def connection_pool(self) -> Any:
+        retry = SimpleNamespace(_retries=self.retries)
+        connection = SimpleNamespace(retry=retry)
+        return SimpleNamespace(connection_class=lambda: connection, connection_kwargs={})
+
+    def config_get(self, name: str) -> dict[str, str]:
+        return {name: self.saves}
+
+    def info(self, section: str | None = None) -> dict[str, Any]:
+        if section is None:
+            if not self.facts:
+                raise ConnectionError("NOPERM")
+            return self.facts
         assert section == "memory"
         if self.memory is None:
             raise ConnectionError("refused")
         return self.memory
-
-
-class Silent(BaseCache):
-    """A cache whose server is not there."""
-
-    def __init__(self, location: str, params: dict[str, Any]) -> None:
-        super().__init__(params)
-
-    def get(self, key: str, default: Any = None, version: Any = None) -> Any:
-        raise ConnectionError("refused")
 
 
 class DjangoRedisLike(RedisLike):
@@ -116,13 +125,6 @@ class DeployCheckTests(SimpleTestCase):
         dummy = "django.core.cache.backends.dummy.DummyCache"
         self.assertReports("W015", "'results', a DummyCache", **in_cache(dummy))
 
-    def test_a_cache_that_does_not_answer(self) -> None:
-        self.assertReports(
-            "W019",
-            "'results', which does not answer (ConnectionError: refused).",
-            **in_cache("tests.test_deploy_checks.Silent"),
-        )
-
     def test_a_timeout_of_no_time(self) -> None:
         for timeout in (0, 0.0):
             self.assertReports("W010", f"is {timeout!r}, so nothing", CACHALOT_TIMEOUT=timeout)
@@ -157,6 +159,54 @@ class DeployCheckTests(SimpleTestCase):
             with self.assertLogs("cachalot", "DEBUG") as logs:
                 self.assertReportsRedis(None, memory)
             self.assertIn("The memory of Redis could not be checked", logs.output[0])
+
+    def assertReportsServer(self, message_id: str | None, text: str = "", **told: Any) -> None:
+        memory = {"maxmemory": 1, "maxmemory_policy": "allkeys-lru"}
+        for backend in ("RedisLike", "DjangoRedisLike"):
+            with mock.patch.multiple(RedisLike, memory=memory, **told):
+                path = f"tests.test_deploy_checks.{backend}"
+                self.assertReports(message_id, text, **in_cache(path))
+
+    def test_a_cache_that_does_not_answer(self) -> None:
+        self.assertReportsServer(
+            "W019", "does not answer (OSError: refused).", facts=OSError("refused")
+        )
+        # It would have to be made before it is asked.
+        database = "django.core.cache.backends.db.DatabaseCache"
+        self.assertReports(None, **in_cache(database))
+
+    def test_redis_that_may_forget_unnoticed(self) -> None:
+        facts = RedisLike.facts
+        self.assertReportsServer(None)
+        with self.assertLogs("cachalot", "DEBUG"):
+            self.assertReportsServer("W022", "its user may not run INFO", facts={})
+        for told in ({"saves": "3600 1"}, {"facts": {**facts, "aof_enabled": 1}}):
+            self.assertReportsServer("W022", "keeps its data on disk, and is not asked", **told)
+        replicas = {**facts, "connected_slaves": 1}
+        self.assertReportsServer("W022", "has replicas, and is not asked", facts=replicas)
+        with mock.patch("cachalot.checks.redis.backend_of"):
+            self.assertReportsServer(None, facts=replicas, saves="3600 1", retries=3)
+        with self.assertLogs("cachalot", "DEBUG") as logs:
+            self.assertReportsServer(None, saves=None, config_get=mock.Mock(side_effect=OSError))
+        self.assertIn("does not tell whether it saves", logs.output[0])
+
+    def test_a_node_of_a_cluster(self) -> None:
+        facts = {**RedisLike.facts, "cluster_enabled": 1}
+        self.assertReportsServer("W023", "RedisLike' asks ", facts=facts)
+        with mock.patch("cachalot.checks.redis.has_cluster_client", return_value=True):
+            self.assertReportsServer(None, facts=facts)
+
+    def test_a_client_that_repeats_writes(self) -> None:
+        self.assertReportsServer("W020", "up to 3 times", retries=3)
+        self.assertReportsServer(None, retries=-1)
+        with self.assertLogs("cachalot", "DEBUG") as logs:
+            self.assertReportsServer(None, connection_pool=None)
+        self.assertIn("does not tell how often it tries", logs.output[0])
+
+    def test_redis_that_is_a_replica(self) -> None:
+        for role in ("slave", "active-replica"):
+            facts = {"role": role, "run_id": "r"}
+            self.assertReportsServer("W021", f"whose role is {role!r}", facts=facts)
 
     @pytest.mark.skipif("redis" not in settings.CACHES["default"]["BACKEND"], reason="asks Redis")
     def test_a_real_redis_is_asked(self) -> None:

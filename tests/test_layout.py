@@ -32,6 +32,9 @@ README = (ROOT / "README.rst").read_text()
 #: What a module may import besides Django, the standard library and cachalot.
 OPTIONAL = {
     "cachalot.core.cache.raw_redis": {"redis"},
+    "cachalot.core.cache.raw_redis_cluster": {"redis"},
+    "cachalot.core.cache.redis_packets": {"redis"},
+    "cachalot.contrib.redis_cluster": {"redis"},
     "cachalot.core.cache.raw_django_redis": {"django_redis", "redis"},
     "cachalot.panels": {"debug_toolbar"},
     "cachalot.toolbar": {"debug_toolbar"},

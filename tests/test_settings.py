@@ -330,6 +330,7 @@ class SupportTests(SimpleTestCase):
 
     def test_cache_backends(self) -> None:
         self.assertIn("django_redis.cache.RedisCache", SUPPORTED_CACHE_BACKENDS)
+        self.assertIn("django_valkey.cache.ValkeyCache", SUPPORTED_CACHE_BACKENDS)
 
 
 class EffectTests(CacheTestCase):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cachalot.checks import deploy
+from cachalot.checks import deploy, redis
 from cachalot.checks.caches import check_cache
 from cachalot.checks.databases import check_aliases, check_databases
 from cachalot.checks.middleware import check_middleware
@@ -22,4 +22,4 @@ CHECKS = (
     check_middleware,
 )
 DATABASE_CHECKS = (check_tables_of_databases,)
-DEPLOY_CHECKS = deploy.CHECKS
+DEPLOY_CHECKS = (*deploy.CHECKS, *redis.CHECKS)

@@ -7,17 +7,21 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
 from django.core.cache.backends.redis import RedisCache
 
 from cachalot.checks.messages import listed, message, suggestion
 from cachalot.core.cache.backends import (
+    client_that_may_reroute,
     lies_in_database,
     option_that_hides_failures,
     paths_of,
     reads_from_replicas,
     what_serializer_spoils,
 )
+from cachalot.core.cache.raw_following import Following
+from cachalot.core.cache.sides import backend_of
 from cachalot.settings import SUPPORTED_CACHE_BACKENDS, configured
 
 # Known, and good for nothing but switching caches off.
@@ -45,13 +49,15 @@ def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
     messages = []
     if backends.isdisjoint(SUPPORTED_CACHE_BACKENDS):
         messages.append(message("cachalot.W001", alias=alias, backend=backend, suitable=suitable))
+    if (client := client_that_may_reroute(cache)) is not None:
+        messages.append(message("cachalot.E020", alias=alias, client=client, location=location))
     if (spoilt := what_serializer_spoils(cache)) is not None:
         messages.append(message("cachalot.W014", alias=alias, spoilt=spoilt))
     options = config.get("OPTIONS") or {}
     option, value = option_that_hides_failures(backends, options)
     if value:
         messages.append(message("cachalot.W007", alias=alias, option=option, value=value))
-    if reads_from_replicas(backends, location, options):
+    if reads_from_replicas(backends, location, options) and not _has_known_client(cache):
         messages.append(message("cachalot.W008", alias=alias, location=location))
     return messages
 
@@ -76,3 +82,11 @@ def make_client(cache: Any) -> None:
     pool = getattr(client, "connection_pool", None)
     if pool is not None:
         pool.connection_class(**pool.connection_kwargs)
+
+
+def _has_known_client(cache: BaseCache) -> bool:
+    """Whether a Redis is asked on connections to its primary alone, past Django's API."""
+    try:
+        return not isinstance(backend_of(cache), Following)
+    except ImportError:
+        return False  # the client is not installed, as whoever uses the cache is told

@@ -36,7 +36,8 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "cachalot.W005": (
         "CACHALOT_CACHE is {alias!r}, whose backend {backend!r} keeps its values in the database. "
         "Nothing is cached.",
-        "Name a cache outside the database: {suitable}.",
+        "Configure a cache outside the database in CACHES, such as Redis, and name its alias in "
+        "CACHALOT_CACHE; what else uses {alias!r} may go on with it. Suitable are {suitable}.",
     ),
     "cachalot.W006": (
         "{name} is {value!r}, but is not a cachalot setting. It has no effect.",
@@ -51,7 +52,9 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "cachalot.W008": (
         "CACHALOT_CACHE is {alias!r}, which is read from replicas because its LOCATION is "
         "{location!r}. A replica lags behind, so stale results may be served.",
-        "Give CACHALOT_CACHE a cache whose LOCATION is the primary server alone.",
+        "Django's RedisCache and django-redis' default and Sentinel clients are asked at their "
+        "primary alone, unless they are subclassed, traced or have a pool of their own. Use one of "
+        "these, or give CACHALOT_CACHE a cache whose LOCATION is the primary server alone.",
     ),
     "cachalot.W012": (
         "{name} names {table!r}, which is neither a table nor a model.",
@@ -97,6 +100,13 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "CACHALOT_CACHE is {alias!r}, a cache that cannot be created ({error}).",
         "Correct CACHES[{alias!r}], or install what its backend needs.",
     ),
+    "cachalot.E020": (
+        "CACHALOT_CACHE is {alias!r}, whose client {client!r} may look for the keys of one server "
+        "of memcached on another while the first does not answer; LOCATION is {location!r}. When "
+        "that one comes back, so do old results.",
+        "Use Django's PyMemcacheCache or PyLibMCCache with their own clients, which are kept from "
+        "doing so; or one server of memcached; or Redis.",
+    ),
     "cachalot.E011": (
         "{name} names {label!r}, which is the label of no installed app.",
         "{suggestion}The labels are {labels}.",
@@ -138,12 +148,38 @@ DEPLOY_MESSAGES = {
     ),
     "cachalot.W015": (
         "CACHALOT_CACHE is {alias!r}, a DummyCache, which keeps nothing.",
-        "Name another cache. To switch caching off, set CACHALOT_ENABLED to False.",
+        "Configure another cache in CACHES, such as Redis, and name its alias in CACHALOT_CACHE; "
+        "what else uses {alias!r} may go on with it. To switch caching off, set CACHALOT_ENABLED "
+        "to False.",
     ),
     "cachalot.W019": (
         "CACHALOT_CACHE is {alias!r}, which does not answer ({error}).",
-        "Start its server, or correct CACHES[{alias!r}]. Until it answers, every query goes to the "
-        "database.",
+        "Start it, or correct CACHES[{alias!r}]. Until it answers, queries go to the database, and "
+        "what is written is made up for later.",
+    ),
+    "cachalot.W022": (
+        "CACHALOT_CACHE is {alias!r}, a Redis that {problem}. After a restart from a dump or a "
+        "failover it may bring back old results.",
+        "Allow INFO (ACL SETUSER ... +info), and use Django's RedisCache or django-redis' default "
+        "or Sentinel client, neither subclassed nor traced. Else run manage.py invalidate_cachalot "
+        "after each restart and failover.",
+    ),
+    "cachalot.W023": (
+        "CACHALOT_CACHE is {alias!r}, a node of a Redis Cluster, whose backend {backend!r} asks "
+        "for keys of several shards at once. Nothing is cached.",
+        "Use 'cachalot.contrib.redis_cluster.RedisClusterCache' as the BACKEND.",
+    ),
+    "cachalot.W020": (
+        "CACHALOT_CACHE is {alias!r}, whose client sends a command again, up to {retries} times, "
+        "when it has got no answer. A version that is set twice brings back old results.",
+        "Use Django's RedisCache or django-redis' default or Sentinel client, neither subclassed "
+        "nor traced, whose writes are never sent again; or give the client no retries.",
+    ),
+    "cachalot.W021": (
+        "CACHALOT_CACHE is {alias!r}, a Redis whose role is {role!r}. It lags behind another "
+        "server, and nothing is cached.",
+        "Have LOCATION of CACHES[{alias!r}] lead to the primary. Active replicas of KeyDB do not "
+        "do: they take writes on both sides and let the later one win.",
     ),
 }
 

@@ -14,8 +14,9 @@ from django.test import SimpleTestCase, override_settings
 
 from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.raw import Backend
+from cachalot.core.cache.raw_following import Following
 from cachalot.core.cache.raw_locmem import LocalMemory
-from cachalot.core.cache.sides import backend_of
+from cachalot.core.cache.sides import backend_of, side_by_api
 from cachalot.core.cache.stores import store_of
 from cachalot.core.schema.version_keys import keys_to_renew
 from tests.library.models import Author
@@ -42,7 +43,7 @@ class SideTests(SimpleTestCase):
     def setUp(self) -> None:
         cache = cache_in_use()
         cache.clear()
-        raw, api = backend_of(cache), Backend(cache)
+        raw, api = backend_of(cache), side_by_api(cache)
         self.pairs = ((raw, api), (api, raw), (raw, raw), (api, api))
 
     def found(self, backend: Backend, *keys: str) -> list[Any]:
@@ -76,7 +77,10 @@ class SideTests(SimpleTestCase):
             one.cache.set("foreign", "foreign")
             for _ in range(2):
                 raws = other.get(["v", "m", "w", "foreign"])
-                self.assertEqual(list(map(other.nonce_of, raws)), ["nonce", None, "n", None])
+                nonces = list(map(other.nonce_of, raws))
+                # The word of a reign may stand before them.
+                word = (nonces[0] or "").removesuffix("nonce")
+                self.assertEqual(nonces, [f"{word}nonce", None, f"{word}n", None])
 
     def test_adding_takes_nobody_s_place(self) -> None:
         for one, other in self.pairs:
@@ -158,9 +162,9 @@ class MixedTests(CacheTestCase):
             kinds.append(type(store.backend))
             return function()
 
-        with mock.patch("cachalot.core.cache.store.backend_of", Backend):
+        with mock.patch("cachalot.core.cache.store.backend_of", side_by_api):
             result = in_thread(ask)
-        self.assertEqual(kinds, [Backend])
+        self.assertLessEqual(set(kinds), {Backend, Following})
         return result
 
     def test_each_sees_at_once_what_the_other_writes_and_hits_what_it_stores(self) -> None:
@@ -318,8 +322,8 @@ class ChoiceTests(SimpleTestCase):
 
             if redis.VERSION[:2] < (5, 3):
                 self.skipTest("An older redis-py is asked by Django's API.")
-        has_api = CACHE == "file"
-        self.assertIs(type(backend_of(cache_in_use())) is Backend, has_api)
+        has_api = CACHE in {"file", "django_valkey"}
+        self.assertIs(type(backend_of(cache_in_use())) in {Backend, Following}, has_api)
 
     def test_a_subclass(self) -> None:
         class Derived(LocMemCache):

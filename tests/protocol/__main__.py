@@ -10,6 +10,8 @@ from tests.protocol.model import WHAT_READS_PROMISE, Protocol
 from tests.protocol.mutants import MUTANTS, Mutant
 from tests.protocol.owners import OWNER_MUTANTS
 from tests.protocol.pin_mutants import PIN_MUTANTS
+from tests.protocol.reign_mutants import REIGN_MUTANTS
+from tests.protocol.reigns import COURSES, Course, Reigns
 from tests.protocol.scenarios import SCENARIOS
 from tests.protocol.windows import WINDOWS, Window
 from tests.protocol.words import in_words
@@ -40,6 +42,26 @@ def report_mutants(mutants: Iterable[Mutant]) -> Iterator[str]:
         yield from _report_run(protocol, WHAT_READS_PROMISE if mutant.is_stale else None)
 
 
+def report_reigns(courses: Iterable[Course], mutants: Iterable[type[Reigns]]) -> Iterator[str]:
+    """Yield what becomes of a cache that returns to older content, and of mistakes with it."""
+    courses = list(courses)
+    for course in courses:
+        found = explore(Reigns(course))
+        outcome = "nothing broken" if found.broken is None else f"BROKEN: {found.broken}"
+        yield f"{course.name:66} {found.states:7} states {found.steps:7} steps  {outcome}"
+    for mutant in mutants:
+        yield f"\n{mutant.__name__}: {(mutant.__doc__ or '').strip()}"
+        for course in courses:
+            found = explore(mutant(course))
+            if found.broken is not None:
+                yield f"  {course.name}, {found.states} states"
+                yield from (f"    {event.who} {event.what}" for event in found.trace)
+                yield f"  {': '.join(found.broken)}"
+                break
+        else:
+            yield "  NOT CAUGHT"
+
+
 def report_windows(windows: Iterable[Window]) -> Iterator[str]:
     """Yield the shortest run into each of the protocol's exceptions."""
     for window in windows:
@@ -61,6 +83,7 @@ def main() -> None:
         report_scenarios(SCENARIOS),
         report_mutants((*MUTANTS, *PIN_MUTANTS, *OWNER_MUTANTS, *BLOCK_MUTANTS)),
         report_windows(WINDOWS),
+        report_reigns(COURSES, REIGN_MUTANTS),
     ):
         for line in lines:
             print(line, flush=True)

@@ -19,10 +19,14 @@ from django.db import connection
 import tests.storm
 from cachalot.core.cache import board as versions_board
 from cachalot.core.cache import guard, raw
+from tests.storm import caches as kinds
+from tests.storm import forgetful
 from tests.storm.board import ROWS, Board, Plan, counter_table
-from tests.storm.caches import CACHES, FileCache
+from tests.storm.caches import FileCache
 from tests.storm.monkey import Storm
 from tests.storm.report import report
+
+CACHES: dict[str, type[FileCache]] = {**kinds.CACHES, **forgetful.CACHES}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -57,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     is_file = options.database == "sqlite"
     os.environ.update(
         CACHALOT_TEST_DB=options.database,
-        CACHALOT_TEST_CACHE=options.cache,
+        CACHALOT_TEST_CACHE=getattr(CACHES[options.cache], "backend", options.cache),
         CACHALOT_TEST_BOARD=os.path.join(directory, "board"),
         CACHALOT_TEST_NAME=os.path.join(directory, "storm.sqlite3") if is_file else name,
         DJANGO_SETTINGS_MODULE="tests.settings",

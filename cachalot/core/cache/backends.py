@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache as keep_results
+from math import inf
 from typing import Any
 
 from django.conf import settings
@@ -23,7 +24,10 @@ from cachalot.core.interruptions import is_interruption
 
 _REDIS = "django.core.cache.backends.redis.RedisCache"
 _DJANGO_REDIS = "django_redis.cache.RedisCache"
+_DJANGO_VALKEY = "django_valkey.cache.ValkeyCache"
 _PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
+_HASH_CLIENT = "pymemcache.client.hash.HashClient"
+_LIBMEMCACHED = "pylibmc.client.Client"
 
 
 def lies_in_database(cache: BaseCache) -> bool:
@@ -50,6 +54,42 @@ def keeps_all_in_process(cache: BaseCache) -> bool:
 def needs_own_client(cache: BaseCache) -> bool:
     """Whether threads must not share the cache: memcached's clients mix up their answers."""
     return isinstance(cache, BaseMemcachedCache)
+
+
+def keep_servers(cache: Any) -> None:
+    """Have memcached's clients never look on another server for the keys of one that fails.
+
+    The other one would have nothing of what was written to the first, and the first would come back
+    with versions that were replaced on the other. For a cache that nobody has used yet.
+    """
+    if not isinstance(cache, BaseMemcachedCache) or len(cache._servers) < 2:  # type: ignore[attr-defined]
+        return
+    options: dict[str, Any] = cache._options  # type: ignore[attr-defined]
+    if _class_of_client(cache) == _HASH_CLIENT:
+        # It gives up a server after so many attempts (pymemcache/client/hash.py, 4.0).
+        options = {**options, "retry_attempts": inf}
+    elif _class_of_client(cache) == _LIBMEMCACHED:
+        # By default it never removes a server, and it does not take 0 for a number of failures.
+        behaviors = dict(options.get("behaviors") or {})
+        for name in ("remove_failed", "auto_eject"):
+            behaviors.pop(name, None)
+        options = {**options, "behaviors": behaviors}
+    cache._options = options  # type: ignore[attr-defined]
+
+
+def client_that_may_reroute(cache: BaseCache) -> str | None:
+    """Return the class of a memcached client that may move keys from one server to another.
+
+    None for one that does not, or that ``keep_servers()`` keeps from it.
+    """
+    if not isinstance(cache, BaseMemcachedCache) or len(cache._servers) < 2:  # type: ignore[attr-defined]
+        return None
+    client = _class_of_client(cache)
+    return None if client in {_HASH_CLIENT, _LIBMEMCACHED} else client
+
+
+def _class_of_client(cache: Any) -> str:
+    return f"{cache._class.__module__}.{cache._class.__qualname__}"
 
 
 def keeps_nothing(cache: BaseCache) -> bool:
@@ -85,28 +125,32 @@ def option_that_hides_failures(
     """
     if _PYMEMCACHE in backends:
         return "its option 'ignore_exc'", options.get("ignore_exc")
-    if _DJANGO_REDIS not in backends:
+    if _DJANGO_REDIS in backends:
+        setting = "DJANGO_REDIS_IGNORE_EXCEPTIONS"
+    elif _DJANGO_VALKEY in backends:
+        setting = "DJANGO_VALKEY_IGNORE_EXCEPTIONS"
+    else:
         return "", None
-    # django-redis, django_redis/cache.py: the option has more weight than the setting.
+    # django_redis/cache.py and django_valkey/base.py: the option has more weight than the setting.
     if "IGNORE_EXCEPTIONS" in options:
         return "its option 'IGNORE_EXCEPTIONS'", options["IGNORE_EXCEPTIONS"]
-    setting = "DJANGO_REDIS_IGNORE_EXCEPTIONS"
     return setting, getattr(settings, setting, False)
 
 
 def reads_from_replicas(backends: set[str], location: Any, options: Mapping[str, Any]) -> bool:
     """Whether a backend given by its paths, ``LOCATION`` and ``OPTIONS`` spreads its reads."""
-    if backends.isdisjoint({_REDIS, _DJANGO_REDIS}):
+    packages = {_DJANGO_REDIS, _DJANGO_VALKEY}
+    if backends.isdisjoint({_REDIS, *packages}):
         return False
-    # Django (django/core/cache/backends/redis.py) and django-redis write to the first server and
+    # Django (django/core/cache/backends/redis.py) and these packages write to the first server and
     # read from the others.
     servers = re.split("[;,]", location) if isinstance(location, str) else location or ()
-    if _DJANGO_REDIS not in backends or "CLIENT_CLASS" not in options:
+    if packages.isdisjoint(backends) or "CLIENT_CLASS" not in options:
         return len(servers) > 1
-    clients = paths_of(import_string(options["CLIENT_CLASS"]))
-    if "django_redis.client.sentinel.SentinelClient" in clients:
+    clients = {path.partition(".")[2] for path in paths_of(import_string(options["CLIENT_CLASS"]))}
+    if "client.sentinel.SentinelClient" in clients:
         return True
-    return len(servers) > 1 and "django_redis.client.sharded.ShardClient" not in clients
+    return len(servers) > 1 and "client.sharded.ShardClient" not in clients
 
 
 def memory_of_redis(cache: BaseCache) -> Mapping[str, Any] | None:
@@ -114,12 +158,18 @@ def memory_of_redis(cache: BaseCache) -> Mapping[str, Any] | None:
 
     INFO is allowed where a provider forbids CONFIG.
     """
-    # Of Django (django/core/cache/backends/redis.py) and of django-redis.
-    client: Any = getattr(cache, "_cache", None) or getattr(cache, "client", None)
-    if not hasattr(client, "get_client"):
+    client = client_of_redis(cache)
+    if client is None:
         return None
-    memory: Mapping[str, Any] = client.get_client(write=True).info("memory")
+    memory: Mapping[str, Any] = client.info("memory")
     return memory
+
+
+def client_of_redis(cache: BaseCache) -> Any:
+    """Return the client of the server that takes the writes; None for another backend."""
+    # Of Django (django/core/cache/backends/redis.py) and of django-redis.
+    clients: Any = getattr(cache, "_cache", None) or getattr(cache, "client", None)
+    return clients.get_client(write=True) if hasattr(clients, "get_client") else None
 
 
 # One of each kind of value that is kept: a version, a pending mark, an entry.

@@ -15,9 +15,12 @@ from typing import Any
 from django.core.cache import CacheHandler, InvalidCacheBackendError, caches
 from django.core.cache.backends.base import BaseCache, default_key_func
 
+from cachalot.core.cache.backends import keep_servers
 from cachalot.core.cache.versions import new_nonce
 from cachalot.core.interruptions import is_interruption
 from cachalot.settings import forget_on_change
+
+_LIKE_DJANGO = "django_redis.", "django_valkey."
 
 logger = logging.getLogger("cachalot")
 
@@ -48,6 +51,7 @@ def new_cache(cache_alias: str) -> BaseCache:
     cache: Any = CacheHandler({cache_alias: parameters}).create_connection(cache_alias)
     if _overrides_make_key(type(cache)):
         cache.make_key = partial(BaseCache.make_key, cache)
+    keep_servers(cache)
     return cache  # type: ignore[no-any-return]
 
 
@@ -71,7 +75,9 @@ def namespace_of(cache_alias: str) -> str:
     if not has_namespace(cache_alias):
         return ""
     try:
-        return caches[cache_alias].make_key("")
+        cache = caches[cache_alias]
+        # django-valkey makes nothing of an empty key (django_valkey/util.py, 0.4).
+        return cache.make_key("") or cache.make_key("_")
     except Exception as error:
         if is_interruption(error):
             raise
@@ -88,9 +94,9 @@ def _has_own_keys(cache_alias: str) -> bool:
 
 
 def _overrides_make_key(backend: type) -> bool:
-    # That of django-redis calls KEY_FUNCTION like Django's.
+    # Those of django-redis and django-valkey call KEY_FUNCTION like Django's.
     method: Any = getattr(backend, "make_key", BaseCache.make_key)
-    return method is not BaseCache.make_key and not method.__module__.startswith("django_redis.")
+    return method is not BaseCache.make_key and not method.__module__.startswith(_LIKE_DJANGO)
 
 
 forget_on_change(_has_own_keys.cache_clear)

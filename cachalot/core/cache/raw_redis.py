@@ -8,36 +8,72 @@ from typing import Any
 
 import redis
 from django.core.cache.backends.redis import RedisCache, RedisCacheClient, RedisSerializer
-from redis.exceptions import ConnectionError as ConnectionCut
-from redis.exceptions import ResponseError
+from redis.sentinel import (
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 from cachalot.core.cache.raw import Backend, Nonces, has_originals, is_original
-from cachalot.core.cache.versions import Version
+from cachalot.core.cache.redis_packets import Answer, Primary, packed, send
+from cachalot.core.cache.reigns import LINE_KEY, reigns_of
+from cachalot.core.cache.versions import Version, nonce_in
 
 _POOLS = {redis.ConnectionPool, redis.BlockingConnectionPool}
-_CONNECTIONS = {redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection}
-_nonces = Nonces(RedisSerializer().loads)
+_CONNECTIONS = {
+    *(redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection),
+    *(SentinelManagedConnection, SentinelManagedSSLConnection),
+}
+
+
+def nonces_by(loads: Callable[[Any], Any]) -> Nonces:
+    """Return nonces by the word of a reign and a raw version. Each begins with the word."""
+
+    def version_in(pair: tuple[str, bytes]) -> Any:
+        word, raw = pair
+        version = loads(raw)
+        nonce = nonce_in(version)
+        return None if nonce is None else (version[0], word + nonce)
+
+    return Nonces(version_in)
+
+
+_nonces = nonces_by(RedisSerializer().loads)
 
 
 class Redis(Backend):
     """What Django's backend and django-redis share.
 
-    They run each command by ``redis.Redis``, which repeats it where a connection was cut, if its
-    ``retry`` allows. Here only reads are repeated, once: a version must not be set a second time
-    after another writer has come in between.
+    Everything is asked of the primary, whatever other servers the client may read from. They run
+    each command by ``redis.Redis``, which repeats it where a connection was cut, if its ``retry``
+    allows. Here only reads are repeated, once: a version must not be set a second time after
+    another writer has come in between.
+
+    A raw version is the word of the reign and what lies under the key.
     """
 
     is_kept = True
 
     def __init__(
-        self, cache: Any, dumps: Callable[[Any], Any], loads: Callable[[Any], Any], nonces: Nonces
+        self,
+        cache: Any,
+        servers: object,
+        dumps: Callable[[Any], Any],
+        loads: Callable[[Any], Any],
+        nonces: Nonces,
     ) -> None:
         super().__init__(cache)
-        self._dumps, self.loads = dumps, loads
+        self._dumps, self._loads = dumps, loads
         self.nonce_of = nonces.__getitem__
+        (self._line_name,) = self._version_names((LINE_KEY,))
+        reigns = reigns_of((servers, self._line_name))
+        self._primary = Primary(reigns, self._line_name, self._raw, loads)
 
-    def _pool(self, writes: bool) -> Any:
-        """Return the connections of a server that may be written, or only read."""
+    def loads(self, raw: Any) -> Any:
+        return self._loads(raw[1] if type(raw) is tuple else raw)
+
+    def _pool(self) -> Any:
+        """Return the connections of the primary."""
         raise NotImplementedError
 
     def _lifetime(self, timeout: float) -> tuple[bytes, int]:
@@ -47,64 +83,77 @@ class Redis(Backend):
     def _names(self, keys: Sequence[str]) -> list[bytes]:
         return [name.encode() for name in super()._names(keys)]
 
-    def _raw(self, value: Any, pool: Any) -> bytes:
+    def _version_names(self, keys: Sequence[str]) -> list[bytes]:
+        return self._names(keys)
+
+    def _ask(self, commands: list[bytes], names: Sequence[bytes], **how: bool) -> Answer:
+        return self._primary.ask(self._pool(), commands, names, **how)
+
+    def _raw(self, value: Any) -> bytes:
         raw = self._dumps(value)
         # Serialisers may make texts.
-        return raw if type(raw) is bytes else pool.get_encoder().encode(raw)
+        return raw if type(raw) is bytes else self._pool().get_encoder().encode(raw)
 
     def get(self, version_keys: Sequence[str], entry_keys: Sequence[str] = ()) -> list[Any]:
-        names = self._names((*version_keys, *entry_keys))
+        names = self._version_names(version_keys)
+        if entry_keys:
+            names += self._names(entry_keys)
         if not names:
             return []
-        command = _packed(b"MGET", *names)
-        (raws,) = _ask(self._pool(False), command, 1, may_repeat=True)
-        return raws  # type: ignore[no-any-return]
+        _, word, values = self._ask([], names)
+        del values[0]
+        for i in range(len(version_keys)):
+            if values[i] is not None:
+                values[i] = word, values[i]
+        return values
 
-    def add_versions(self, versions: Mapping[str, Version]) -> dict[str, bytes]:
-        pool = self._pool(True)
-        raws = {key: self._raw(version, pool) for key, version in versions.items()}
-        names = self._names(list(raws))
+    def add_versions(self, versions: Mapping[str, Version]) -> dict[str, tuple[str, bytes]]:
+        raws = {key: self._raw(version) for key, version in versions.items()}
+        names = self._version_names(list(raws))
         commands = [
-            _packed(b"SET", name, raw, b"NX")
-            for name, raw in zip(names, raws.values(), strict=True)
+            packed(b"SET", name, raw, b"NX") for name, raw in zip(names, raws.values(), strict=True)
         ]
-        replies = _ask(pool, b"".join(commands), len(commands))
+        if not commands:
+            return {}
+        replies, word, _ = self._ask(commands, ())
         return {
-            key: raw
+            key: (word, raw)
             for (key, raw), reply in zip(raws.items(), replies, strict=True)
             if reply is not None
         }
 
     def set_versions(
         self, versions: Mapping[str, tuple[Version, float | None]], other_key: str | None = None
-    ) -> bytes | None:
-        pool = self._pool(True)
+    ) -> tuple[str, bytes] | None:
+        names = self._version_names(list(versions))
         commands = [
-            self._set(key, self._raw(version, pool), timeout)
-            for key, (version, timeout) in versions.items()
+            self._set(name, self._raw(version), timeout)
+            for name, (version, timeout) in zip(names, versions.values(), strict=True)
         ]
-        if other_key is None:
-            _ask(pool, b"".join(commands), len(commands))
+        others = [] if other_key is None else self._version_names((other_key,))
+        if not commands and not others:
             return None
-        commands.append(_packed(b"MGET", *self._names((other_key,))))
-        (other,) = _ask(pool, b"".join(commands), len(commands))[-1]
-        return other  # type: ignore[no-any-return]
+        _, word, values = self._ask(commands, others, needs_word=bool(others), writes=True)
+        other = values[1] if others else None
+        return None if other is None else (word, other)
 
     def set_entries(self, entries: dict[str, Any], timeout: float | None) -> None:
-        pool = self._pool(True)
+        names = self._names(list(entries))
         commands = [
-            self._set(key, self._raw(entry, pool), timeout) for key, entry in entries.items()
+            self._set(name, self._raw(entry), timeout)
+            for name, entry in zip(names, entries.values(), strict=True)
         ]
-        _ask(pool, b"".join(commands), len(commands))
+        if commands:
+            # Each tells its reign: it does not matter which server it is given to.
+            send(self._pool(), commands)
 
-    def _set(self, key: str, raw: bytes, timeout: float | None) -> bytes:
-        (name,) = self._names((key,))
+    def _set(self, name: bytes, raw: bytes, timeout: float | None) -> bytes:
         if timeout is None:
-            return _packed(b"SET", name, raw)
+            return packed(b"SET", name, raw)
         option, lifetime = self._lifetime(timeout)
         if lifetime <= 0:
-            return _packed(b"DEL", name)
-        return _packed(b"SET", name, raw, option, b"%d" % lifetime)
+            return packed(b"DEL", name)
+        return packed(b"SET", name, raw, option, b"%d" % lifetime)
 
 
 class DjangoRedis(Redis):
@@ -114,11 +163,12 @@ class DjangoRedis(Redis):
         self._client = cache._cache
         serializer = self._client._serializer
         is_known = type(serializer) is RedisSerializer
-        nonces = _nonces if is_known else Nonces(serializer.loads)
-        super().__init__(cache, serializer.dumps, serializer.loads, nonces)
+        nonces = _nonces if is_known else nonces_by(serializer.loads)
+        servers = tuple(self._client._servers)
+        super().__init__(cache, servers, serializer.dumps, serializer.loads, nonces)
 
-    def _pool(self, writes: bool) -> Any:
-        return self._client._get_connection_pool(writes)
+    def _pool(self) -> Any:
+        return self._client._get_connection_pool(write=True)
 
     def _lifetime(self, timeout: float) -> tuple[bytes, int]:
         return b"EX", self.cache.get_backend_timeout(timeout)
@@ -133,74 +183,22 @@ def side_of(cache: Any) -> Backend | None:
             "get_client", "_get_connection_pool", "_get_connection_pool_index",
         )
         and unwrap(cache._cache._client) is redis.Redis
-        and are_known(cache._cache._get_connection_pool(writes) for writes in (True, False))
+        and is_known(cache._cache._get_connection_pool(write=True))
     ):  # fmt: skip
         return DjangoRedis(cache)
     return None
 
 
-def are_known(pools: Any) -> bool:
-    """Whether redis-py is as known here, and these pools are its own."""
+def is_known(pool: Any) -> bool:
+    """Whether redis-py is as known here, and this pool is its own, of primaries."""
     return (
         # Since then pools need not be told the command.
         redis.VERSION[:2] >= (5, 3)
         and has_originals(redis.Redis, "execute_command", "get", "mget", "pipeline")
         and has_originals(redis.client.Pipeline, "execute")
-        and all(
-            type(pool) in _POOLS
-            and pool.connection_class in _CONNECTIONS
-            # Of the client itself, in this process.
-            and getattr(pool, "cache", None) is None
-            and pool.connection_kwargs.get("encoding", "utf-8") == "utf-8"
-            for pool in pools
-        )
+        and (type(pool) in _POOLS or (type(pool) is SentinelConnectionPool and pool.is_master))
+        and pool.connection_class in _CONNECTIONS
+        # Of the client itself, in this process.
+        and getattr(pool, "cache", None) is None
+        and pool.connection_kwargs.get("encoding", "utf-8") == "utf-8"
     )
-
-
-def _packed(*words: bytes) -> bytes:
-    """Return a command as it is sent."""
-    parts = [b"*%d\r\n" % len(words)]
-    parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
-    return b"".join(parts)
-
-
-def _ask(pool: Any, commands: bytes, number: int, may_repeat: bool = False) -> list[Any]:
-    """Send commands at once and return their replies. Raise the first that is an error.
-
-    Whatever interrupts it, the next to have the connection finds no reply of another's on it.
-    """
-    if not number:
-        return []
-    connection = pool.get_connection()
-    is_clean = False
-    try:
-        try:
-            replies, error = _exchange(connection, commands, number)
-        except ConnectionCut:
-            if not (may_repeat and connection.retry._retries):
-                raise
-            connection.disconnect()
-            replies, error = _exchange(connection, commands, number)
-        is_clean = True
-    finally:
-        if not is_clean:
-            connection.disconnect()
-        # Not reached if that is interrupted: better one connection less than one out of step.
-        pool.release(connection)
-    if error is not None:
-        raise error
-    return replies
-
-
-def _exchange(
-    connection: Any, commands: bytes, number: int
-) -> tuple[list[Any], ResponseError | None]:
-    connection.send_packed_command([commands])
-    replies, first = [], None
-    for _ in range(number):
-        try:
-            replies.append(connection.read_response(disable_decoding=True))
-        except ResponseError as error:
-            # The others have to be read as well.
-            first = first or error
-    return replies, first
