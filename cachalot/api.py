@@ -6,7 +6,6 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.cache import InvalidCacheBackendError
 from django.db import connections, models
-from django.utils.connection import ConnectionDoesNotExist
 
 from cachalot.blocks import cached
 from cachalot.checks.messages import suggestion
@@ -25,7 +24,7 @@ from cachalot.core.statistics import get_stats
 from cachalot.core.writing import invalidation, writes
 from cachalot.explanation import Explanation, explain
 from cachalot.fresh import fresh
-from cachalot.names import tables_called
+from cachalot.names import require_database, tables_called
 from cachalot.recording import recorded
 from cachalot.settings import cachalot_settings
 from cachalot.switches import cachalot_disabled, cachalot_enabled
@@ -69,7 +68,8 @@ def invalidate(
     the log says so.
     """
     cache_aliases = _cache_aliases(cache_alias)
-    _require_database(db_alias)
+    if db_alias is not None:
+        require_database(db_alias)
     tables = _resolve(tables_or_models, db_alias)
     collecting.spoil("it invalidates what is cached")
     uses_shared = cachalot_settings.CACHALOT_CACHE in cache_aliases
@@ -103,7 +103,8 @@ def get_last_invalidation(
     ``CACHALOT_CACHE`` does not answer.
     """
     cache_aliases = _cache_aliases(cache_alias)
-    _require_database(db_alias)
+    if db_alias is not None:
+        require_database(db_alias)
     tables = _resolve(tables_or_models, db_alias)
     last = 0.0
     for alias, concerned in _tables_by_database(tables, db_alias).items():
@@ -149,17 +150,6 @@ def _cache_aliases(cache_alias: str | None) -> tuple[str, ...]:
             f"{suggestion(cache_alias, settings.CACHES)}".rstrip()
         )
     return (cache_alias,)
-
-
-def _require_database(db_alias: str | None) -> None:
-    if db_alias is None:
-        return
-    aliases = connections.settings
-    if not isinstance(db_alias, str) or db_alias not in aliases:
-        raise ConnectionDoesNotExist(
-            f"The database {db_alias!r} does not exist; DATABASES has {', '.join(aliases)}. "
-            f"{suggestion(db_alias, aliases)}".rstrip()
-        )
 
 
 def _tables_by_database(

@@ -10,6 +10,7 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.db import Error, connections, models
 from django.db.models.manager import BaseManager
+from django.utils.connection import ConnectionDoesNotExist
 
 from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked
@@ -57,6 +58,17 @@ def tables_with_relations_called(name: object, db_alias: str | None = None) -> f
         each for each in models_of(model._meta.app_label) if each._meta.auto_created is owner
     ]
     return tables.union(canonical(each._meta.db_table) for each in through)
+
+
+def require_database(db_alias: object) -> None:
+    """Raise ``ConnectionDoesNotExist`` if ``DATABASES`` has no such alias."""
+    aliases = connections.settings
+    if not isinstance(db_alias, str) or db_alias not in aliases:
+        near = get_close_matches(str(db_alias), aliases, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConnectionDoesNotExist(
+            f"The database {db_alias!r} does not exist; DATABASES has {', '.join(aliases)}.{hint}"
+        )
 
 
 def models_of(app_label: str) -> list[type[models.Model]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -107,9 +108,9 @@ class Settings:
     # attribute access for a setting.
     def __getattr__(self, name: str) -> Any:
         if name not in SETTINGS:
-            raise AttributeError(
-                f"{name!r} is not a cachalot setting; the known ones are {', '.join(SETTINGS)}."
-            )
+            near = get_close_matches(name, SETTINGS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"They are {', '.join(SETTINGS)}."
+            raise AttributeError(f"{name!r} is not a cachalot setting. {hint}")
         return self.read()[name]
 
     def read(self) -> dict[str, Any]:

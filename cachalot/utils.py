@@ -12,6 +12,7 @@ from cachalot.core.reading.compiled import compile_query
 from cachalot.core.reading.keys import query_key
 from cachalot.core.schema.tables import display_name
 from cachalot.core.schema.version_keys import table_key
+from cachalot.names import require_database
 
 __all__ = ["UncachableQuery", "get_query_cache_key", "get_table_cache_key"]
 
@@ -23,8 +24,14 @@ def get_query_cache_key(compiler: Any) -> str:
     ``CACHALOT_QUERY_KEYGEN``; a function of your own gets the same argument, and calling
     ``compiler.as_sql()`` in it costs nothing.
 
-    Raise ``UncachableQuery`` for a parameter of unknown type: such a query is not cached.
+    Raise ``UncachableQuery`` for a parameter of unknown type: such a query is not cached. Raise
+    ``TypeError`` for what is no compiler.
     """
+    if not hasattr(compiler, "as_sql") or not hasattr(compiler, "connection"):
+        raise TypeError(
+            f"A {type(compiler).__name__} is no SQLCompiler; of a queryset, pass "
+            "queryset.query.get_compiler(queryset.db)."
+        )
     return query_key(compiler)
 
 
@@ -34,7 +41,13 @@ def get_table_cache_key(db_alias: str, table: str) -> str:
     All aliases of one database, and all spellings of the name, have the same key. The default of
     ``CACHALOT_TABLE_KEYGEN``; a function of your own gets the first alias of the database and the
     table's name without schema and quotes, in lower case.
+
+    Raise ``TypeError`` for a table that is no text, and ``ConnectionDoesNotExist`` for an unknown
+    alias.
     """
+    if not isinstance(table, str):
+        raise TypeError(f"{table!r} is no name of a table; of a model, pass Model._meta.db_table.")
+    require_database(db_alias)
     return table_key(db_alias, table)
 
 

@@ -184,6 +184,12 @@ class PermissionTests(AdminTestCase):
         self.assertIn(f'href="{PAGE}"', self.client.get("/admin/").content.decode())
         self.assertEqual(reverse("admin:cachalot_admin_cache_changelist"), PAGE)
 
+    def test_an_admin_site_of_a_project(self) -> None:
+        page = PAGE.replace("admin", "own", 1)
+        self.assertIn(f'action="{page}invalidate/"', self.client.get(page).content.decode())
+        response = self.client.post(f"{page}invalidate/", {"table": "library_book"})
+        self.assertRedirects(response, page)
+
     def test_a_form_of_another_site_does_nothing(self) -> None:
         client = Client(enforce_csrf_checks=True)
         client.force_login(User.objects.get(username="boss"))

@@ -181,6 +181,10 @@ def in_cache(backend: str, **config: Any) -> dict[str, Any]:
     }
 
 
+#: About no setting of cachalot's.
+OF_OTHERS = ("E017", "W016", "W018", "W020")
+
+
 class CheckTestCase(SimpleTestCase):
     def report(self, **overrides: Any) -> list[CheckMessage]:
         with override_settings(**overrides):
@@ -221,6 +225,13 @@ class AppCheckTests(CheckTestCase):
         ):
             self.assertReports(None)
         self.assertReports(None)
+
+    def test_a_module_that_is_no_app_is_a_warning(self) -> None:
+        for module, remedy in (("prometheus", "CachalotCollector"), ("opentelemetry", "call its")):
+            pytest.importorskip(f"{module}_client" if module == "prometheus" else module)
+            with modify_settings(INSTALLED_APPS={"append": f"cachalot.contrib.{module}"}):
+                self.assertSays("which is no app and does nothing there. Take it out", "W020")
+                self.assertSays(remedy, "W020")
 
 
 class MiddlewareCheckTests(CheckTestCase):
@@ -804,8 +815,7 @@ class MessageTests(CheckTestCase):
     def test_every_message_says_what_to_do(self) -> None:
         for message_id, (message, hint) in MESSAGES.items():
             with self.subTest(message_id):
-                # Three are about no setting of cachalot's.
-                if message_id not in {"cachalot.E017", "cachalot.W016", "cachalot.W018"}:
+                if message_id not in {f"cachalot.{number}" for number in OF_OTHERS}:
                     self.assertRegex(message, r"^(CACHALOT_|\{name\})")
                     self.assertRegex(message, r"\{\w+!r\}|'supported_only'")
                 self.assertTrue(message.endswith(".") and hint.endswith((".", "{suggestion}")))

@@ -74,3 +74,9 @@ class TelemetryTests(CacheTestCase):
         uninstrument()
         self.assertEqual(events.listeners, ())
         uninstrument()
+
+    def test_what_is_no_provider(self) -> None:
+        message = "'x' is no MeterProvider; use one of the SDK, or None for the global one."
+        with self.assertRaisesMessage(TypeError, message):
+            instrument("x")  # type: ignore[arg-type]
+        self.assertEqual(len(events.listeners), 1)

@@ -381,14 +381,15 @@ class OwnWorkTests(LookTestCase):
     def test_a_miss_takes_what_its_query_takes(self) -> None:
         Book.objects.create(title="Moby Dick")
         read, all_of_it = self.read("/books/")
-        self.assertEqual(
-            (read.outcome, read.seconds, read.query_seconds), (Outcome.MISS, 10.0, 10.0)
-        )
-        self.assertEqual(all_of_it, 1010)
+        self.assertIs(read.outcome, Outcome.MISS)
+        self.assertAlmostEqual(read.seconds, 10)
+        self.assertAlmostEqual(read.query_seconds or 0, 10)
+        self.assertGreaterEqual(all_of_it, 1010)
         # What is told of it later is no more.
         read, _ = self.read("/books/")
-        self.assertEqual((read.outcome.is_hit, read.seconds), (True, 0.0))
-        self.assertEqual(read.query_seconds, 10.0)
+        self.assertIs(read.outcome.is_hit, True)
+        self.assertAlmostEqual(read.seconds, 0)
+        self.assertAlmostEqual(read.query_seconds or 0, 10)
 
     def test_a_hit_takes_no_stack_trace(self) -> None:
         plain = {"BACKEND": "tests.test_panel.PlainCache", "LOCATION": "plain"}
@@ -396,7 +397,8 @@ class OwnWorkTests(LookTestCase):
             Book.objects.create(title="Moby Dick")
             self.client.get("/books/")
             read, all_of_it = self.read("/books/")
-        self.assertEqual((read.outcome, read.seconds), (Outcome.HIT, 0.0))
+        self.assertIs(read.outcome, Outcome.HIT)
+        self.assertAlmostEqual(read.seconds, 0)
         self.assertGreaterEqual(all_of_it, 1000)
 
     def test_it_is_wrapped_once(self) -> None:

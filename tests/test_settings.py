@@ -58,9 +58,7 @@ class DefaultTests(SimpleTestCase):
                 self.assertEqual(getattr(cachalot_settings, name), default)
 
     def test_an_unknown_setting(self) -> None:
-        message = (
-            "'CACHALOT_ENABELD' is not a cachalot setting; the known ones are CACHALOT_ENABLED"
-        )
+        message = "'CACHALOT_ENABELD' is not a cachalot setting. Did you mean 'CACHALOT_ENABLED'?"
         with self.assertRaisesMessage(AttributeError, message):
             _ = cachalot_settings.CACHALOT_ENABELD
 

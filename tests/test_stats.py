@@ -401,7 +401,7 @@ class CommandTests(PublishedTestCase):
         with self.shared():
             self.assertEqual(
                 self.command(),
-                "CACHALOT_STATS is off: nothing is counted.\n"
+                "CACHALOT_STATS is off: nothing is counted. Set it to True.\n"
                 "No process has published numbers in the cache 'default' yet.\n",
             )
 

@@ -88,6 +88,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "changes meanwhile.",
         "Take it out, or silence this where pages may be as old.",
     ),
+    "cachalot.W020": (
+        "INSTALLED_APPS has {module!r}, which is no app and does nothing there.",
+        "Take it out, and {use} in the ready() of an app of yours.",
+    ),
     "cachalot.E001": (
         "CACHALOT_DATABASES names {alias!r}, which is no alias in DATABASES.",
         "{suggestion}DATABASES has {aliases}.",

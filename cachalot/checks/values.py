@@ -12,6 +12,12 @@ from cachalot.checks.messages import as_message, listed, message, suggestion
 from cachalot.rules import WrongSetting
 from cachalot.settings import SETTINGS, configured
 
+#: What connects cachalot to other packages and is no app, and what switches each of them on.
+_MODULES = {
+    "cachalot.contrib.opentelemetry": "call its instrument()",
+    "cachalot.contrib.prometheus": "register its CachalotCollector",
+}
+
 
 def check_values(**kwargs: object) -> list[checks.CheckMessage]:
     """Check every value by the rule of its setting."""
@@ -51,6 +57,15 @@ def check_apps(**kwargs: object) -> list[checks.CheckMessage]:
                     )
                 )
     return messages
+
+
+def check_modules(**kwargs: object) -> list[checks.CheckMessage]:
+    """Check that what is no app is not installed as one, which would do nothing."""
+    return [
+        message("cachalot.W020", module=module, use=use)
+        for module, use in _MODULES.items()
+        if apps.is_installed(module)
+    ]
 
 
 def check_names(**kwargs: object) -> list[checks.CheckMessage]:

@@ -75,13 +75,17 @@ def instrument(meter_provider: metrics.MeterProvider | None = None) -> None:
     The counters ``cachalot.hits``, ``cachalot.misses``, ``cachalot.not_cached`` (by reason as well)
     and ``cachalot.invalidations`` have the attributes ``database`` and ``table``; a query of
     several tables counts for each of them. The span that is current during a read gets the numbers
-    of its
-    own reads as ``cachalot.hits``, ``cachalot.misses`` and ``cachalot.not_cached``.
+    of its own reads as ``cachalot.hits``, ``cachalot.misses`` and ``cachalot.not_cached``.
 
     ``meter_provider`` is the global one if it is None. A second call takes the place of the first.
-    ``CACHALOT_STATS`` is not needed.
+    ``CACHALOT_STATS`` is not needed. Raise ``TypeError`` for what is no provider.
     """
     global _telemetry
+    if meter_provider is not None and not hasattr(meter_provider, "get_meter"):
+        raise TypeError(
+            f"{meter_provider!r} is no MeterProvider; use one of the SDK, or None for the global "
+            "one."
+        )
     uninstrument()
     _telemetry = _Telemetry(meter_provider)
     events.listen(_telemetry.note)

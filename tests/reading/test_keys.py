@@ -12,6 +12,7 @@ from django.core.cache.backends.base import memcache_key_warnings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 from django.test import SimpleTestCase, override_settings
+from django.utils.connection import ConnectionDoesNotExist
 
 from cachalot.core.connection import origin
 from cachalot.core.connection.state import state_of
@@ -249,6 +250,18 @@ class TableKeyTests(SimpleTestCase):
             self.assertEqual(set(version_keys("default", tables)), set(expected))
         self.assertIn("CACHALOT_QUERY_KEYGEN", logged.output[0])
         self.assertIn("a, b", logged.output[0])
+
+    def test_what_has_no_key(self) -> None:
+        for arguments, error, message in (
+            ((Author.objects.all(),), TypeError, "A QuerySet is no SQLCompiler; of a queryset, "),
+            (("x",), TypeError, "A str is no SQLCompiler; of a queryset, pass queryset.query"),
+            (("default", Author), TypeError, "of a model, pass Model._meta.db_table."),
+            (("defualt", "a"), ConnectionDoesNotExist, "Did you mean 'default'?"),
+            ((None, "a"), ConnectionDoesNotExist, "The database None does not exist; DATABASES"),
+        ):
+            function: Any = get_query_cache_key if len(arguments) == 1 else get_table_cache_key
+            with self.subTest(message), self.assertRaisesMessage(error, message):
+                function(*arguments)
 
     @override_settings(CACHALOT_QUERY_KEYGEN=lambda compiler: 42)
     def test_a_generator_that_gives_no_text(self) -> None:

@@ -18,7 +18,6 @@ class CachalotAdminConfig(AppConfig):
     # "admin" is Django's own.
     label = "cachalot_admin"
     verbose_name = "Cachalot"
-    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         """Have this process count, whatever was read of the settings until now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -18,6 +19,8 @@ from cachalot.core.statistics import statistics
 from cachalot.invalidations import last_invalidations, model_labels
 from cachalot.settings import cachalot_settings
 from cachalot.totals import by_table, published, summed
+
+logger = logging.getLogger("cachalot")
 
 #: Minutes that the plot of the last hour shows, this one included.
 MINUTES = 60
@@ -112,7 +115,8 @@ def _tables(processes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     except Exception as error:
         if is_interruption(error):
             raise
-        last = {}  # what the cache has raised is told already, or by the next read
+        logger.debug("The last invalidations are not known: %r", error)
+        last = {}
     labels = model_labels()
     rows = [
         {

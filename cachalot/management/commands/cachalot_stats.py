@@ -67,7 +67,9 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(processes))
             return
         if not is_counting():
-            self.stdout.write(self.style.WARNING("CACHALOT_STATS is off: nothing is counted."))
+            self.stdout.write(
+                self.style.WARNING("CACHALOT_STATS is off: nothing is counted. Set it to True.")
+            )
         if of_all is None:
             self.stdout.write(
                 f"The cache {cache_alias!r} is not shared between processes, so these are the "
