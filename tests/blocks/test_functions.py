@@ -24,7 +24,7 @@ from cachalot.core.cache.local import local_tier
 from cachalot.core.outcomes import Outcome
 from cachalot.core.schema.version_keys import version_keys
 from tests.library.models import Author, Book, Review, Tag
-from tests.support import CacheTestCase, counted_calls, in_thread
+from tests.support import CacheTestCase, counted_calls, in_process, in_thread
 
 runs: list[str] = []
 
@@ -598,6 +598,63 @@ class TransactionTests(BlockTestCase):
         with self.assertRaises(transaction.TransactionManagementError), transaction.atomic():
             transaction.set_rollback(True)
             titles()
+
+
+class TenantTests(BlockTestCase):
+    """Schemas of one database, as tenants have them."""
+
+    def schema(self, name: str) -> Any:
+        return mock.patch.object(connection, "schema_name", name, create=True)
+
+    def test_each_has_its_own(self) -> None:
+        for times in (1, 0):
+            for name in ("one", "two"):
+                with self.schema(name):
+                    self.assertRuns(titles, times)
+        self.assertRuns(titles, 1)
+        Book.objects.create(title="Omoo")
+        for name in ("one", "two"):
+            with self.schema(name):
+                self.assertRuns(titles, 1)
+
+    def test_what_reads_as_two_or_as_another_one(self) -> None:
+        def of_two() -> list[str]:
+            runs.append("of two")
+            with self.schema("one"):
+                Book.objects.count()
+            with self.schema("two"):
+                return sorted(Book.objects.values_list("title", flat=True))
+
+        def of_another() -> int:
+            runs.append("of another")
+            with self.schema("one"):
+                return Book.objects.count()
+
+        self.assertNotStored(cached(of_two), "as two tenants")
+        self.assertNotStored(cached(of_another), "as another tenant")
+
+
+class ProcessTests(BlockTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        if self.uses_locmem():
+            self.skipTest("another process has a cache of its own")
+
+    def elsewhere(self, code: str) -> Any:
+        return in_process(code, imports="tests.blocks.test_functions")
+
+    def test_what_another_process_stored_is_found(self) -> None:
+        code = "runs.clear(); found = titles(); result = [found, len(runs)]"
+        self.assertEqual(self.elsewhere(code), [["Typee"], 1])
+        self.assertEqual(self.elsewhere(code), [["Typee"], 0])
+        self.assertRuns(titles, 0)
+
+    def test_what_another_process_writes(self) -> None:
+        self.assertRuns(titles, 1)
+        self.elsewhere("Book.objects.create(title='Omoo')")
+        self.assertEqual(self.assertRuns(titles, 1), ["Omoo", "Typee"])
+        self.elsewhere("titles.invalidate()")
+        self.assertRuns(titles, 1)
 
 
 class FailingCache(LocMemCache):

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.db import DatabaseError, connections
 
+from cachalot.core.cache.store import PROBE_KEY
 from cachalot.core.connection.cursor import driver_cursor
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.version_keys import version_keys
@@ -43,15 +44,21 @@ def stop_before(word: str, key: str) -> None:
 
 
 def _is_beside(key: str) -> bool:
-    return key in version_keys(DB_ALIAS, frozenset({SCHEMA}))
+    return key in {
+        *version_keys(DB_ALIAS, frozenset({SCHEMA})),
+        *ScheduledCache.beside_keys,
+    }
 
 
 class ScheduledCache(BaseCache):
     """A cache in memory. Each access to a key is a step; ``get_many()`` is several."""
 
     content: dict[str, Any] = {}
-    #: What lies under keys of which the model knows nothing: the schema does not change here.
+    #: What lies under keys of which the model knows nothing: the schema does not change here, nor
+    #: does what a block reads.
     beside: dict[str, Any] = {}
+    #: Those keys but the schema's.
+    beside_keys: set[str] = {PROBE_KEY}
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
@@ -73,6 +80,9 @@ class ScheduledCache(BaseCache):
     def set(
         self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> None:
+        if _is_beside(key):
+            self.beside[key] = value
+            return
         stop_before("set", key)
         self.content[key] = value
 

@@ -69,7 +69,8 @@ class Blocks(Writing):
         tables, behind = tables_named(block), at + len(parts) + 2
         return [Part("seek", tables, block, behind), *parts, Part("store", tables, block)]
 
-    def _part(self, who: int, process: Process) -> Part:
+    def part_of(self, who: int, process: Process) -> Part:
+        """Return what a block under way does."""
         return self._parts[self._statement_of(who, process)][process.at]
 
     def _go_to(self, who: int, process: Process, at: int) -> Process:
@@ -118,13 +119,13 @@ class Blocks(Writing):
         process = process._replace(moments=frozenset({world.visible}), excused=self.excepted(world))
         if process.at:
             return process
-        bits = self._bits[self._part(who, process).tables]
+        bits = self._bits[self.part_of(who, process).tables]
         required = (world.visible & ~self.excepted(world) | process.own) & bits
         return process._replace(required=required)
 
     def seek_version(self, world: World, who: int, process: Process) -> Step:
         process = self._looking(world, who, process)
-        tables = self._part(who, process).tables
+        tables = self.part_of(who, process).tables
         found = world.versions[tables[process.i]]
         event = Event(self.names[who], "gets the version of", (tables[process.i],), found)
         process = process._replace(got=(*process.got, found))
@@ -136,7 +137,7 @@ class Blocks(Writing):
 
     def seek_entry(self, world: World, who: int, process: Process) -> Step:
         process = self._looking(world, who, process)
-        part = self._part(who, process)
+        part = self.part_of(who, process)
         found = world.blocks[self.blocks.index(part.block)]
         event = Event(self.names[who], "gets the block of", part.tables, found)
         process = process._replace(found=found)
@@ -145,14 +146,18 @@ class Blocks(Writing):
         return self._decide_block(world, who, process, event)
 
     def _decide_block(self, world: World, who: int, process: Process, event: Event) -> Step:
-        part, got, found = self._part(who, process), process.got, process.found
+        part, got, found = self.part_of(who, process), process.got, process.found
+        is_usable = self.is_usable(got)
         if (
             found is None
-            or not self.is_usable(got)
+            or not is_usable
             or not self.is_block_valid(found[0], got)
             or not self.uses_shared(process, part.tables)
         ):
-            process = process._replace(levels=(*process.levels, Level()))
+            # Whoever may not look for it does not store it.
+            may_be_stored = is_usable and self.may_be_shared(process, part.tables)
+            level = Level(is_spoilt=not may_be_stored)
+            process = process._replace(levels=(*process.levels, level))
             process = self._go_to(who, process, process.at + 1)
             return Step(event, self._with(world, who, process))
         broken = self._judge_block(world, who, process, found[1])
@@ -167,7 +172,7 @@ class Blocks(Writing):
         self, world: World, who: int, process: Process, rows: tuple[int, ...]
     ) -> tuple[str, str] | None:
         """Return what is wrong with a block that was found, given as the rows of its reads."""
-        part = self._part(who, process)
+        part = self.part_of(who, process)
         reads = self._reads_of(part.block)
         excused = process.excused | self.excepted(world)
         for tables, read in zip(reads, rows, strict=True):
@@ -190,7 +195,7 @@ class Blocks(Writing):
     # Running it
 
     def part_version(self, world: World, who: int, process: Process) -> Step:
-        tables = self._part(who, process).tables
+        tables = self.part_of(who, process).tables
         found = world.versions[tables[process.i]]
         event = Event(self.names[who], "gets the version of", (tables[process.i],), found)
         process = process._replace(got=(*process.got, found))
@@ -199,7 +204,7 @@ class Blocks(Writing):
         return Step(event, self._with(world, who, self._leave_part(who, process)))
 
     def part_query(self, world: World, who: int, process: Process) -> Step:
-        tables = self._part(who, process).tables
+        tables = self.part_of(who, process).tables
         rows = (world.visible | process.own) & self._bits[tables]
         event = Event(self.names[who], "queries", tables, rows)
         process = self._leave_part(who, process._replace(rows=rows))
@@ -209,7 +214,7 @@ class Blocks(Writing):
         following = self.part_plan[self.part_plan.index(process.step) + 1 :]
         if following:
             return process._replace(step=following[0], i=0)
-        tables = self._part(who, process).tables
+        tables = self.part_of(who, process).tables
         process = self._noted(process, tables, process.got, (process.rows,))
         return self._go_to(who, process, process.at + 1)
 
@@ -254,18 +259,20 @@ class Blocks(Writing):
         return True
 
     def part_confirm(self, world: World, who: int, process: Process) -> Step:
-        tables = self._part(who, process).tables
+        tables = self.part_of(who, process).tables
         table = tables[process.i]
         found = world.versions[table]
         event = Event(self.names[who], "gets the version of", (table,), found)
-        if found != process.levels[-1].versions[table]:
-            return Step(event, self._with(world, who, self._close(who, process)))
+        process = process._replace(got=(*process.got, found))
         if process.i + 1 < len(tables):
             return Step(event, self._with(world, who, process._replace(i=process.i + 1)))
+        level = process.levels[-1]
+        if process.got != tuple(level.versions[table] for table in tables):
+            return Step(event, self._with(world, who, self._close(who, process)))
         return Step(event, self._with(world, who, process._replace(step="part_put", i=0)))
 
     def part_put(self, world: World, who: int, process: Process) -> Step:
-        part, level = self._part(who, process), process.levels[-1]
+        part, level = self.part_of(who, process), process.levels[-1]
         entry = tuple(level.versions[table] for table in part.tables), level.rows
         event = Event(self.names[who], "stores the block of", part.tables, entry)
         at = self.blocks.index(part.block)

@@ -17,6 +17,7 @@ from django.db import connections, transaction
 from django.db.models import F
 
 from cachalot.api import invalidate
+from cachalot.core.blocks.block import Block
 from cachalot.core.cache.entries import unpack
 from cachalot.core.cache.versions import clock, new_nonce
 from cachalot.core.reading import snapshots
@@ -34,6 +35,7 @@ from tests.protocol.actors import (
 from tests.protocol.model import Protocol
 from tests.protocol.world import (
     TABLES,
+    BlockEntry,
     Entry,
     Process,
     Statement,
@@ -62,6 +64,12 @@ _OPERATIONS = {
     "rollback": "rollback",
     "snapshot": "snapshot",
     "confirm": "get version",
+    "seek_version": "get version",
+    "seek_entry": "get block",
+    "part_version": "get version",
+    "part_query": "select",
+    "part_confirm": "get version",
+    "part_put": "set block",
     "query_snapshot": "select",
 }
 # Which events are failures of a statement, and when they come.
@@ -90,15 +98,24 @@ class Stage:
         self._reset_rows()
         ScheduledCache.content.clear()
         self.entry_keys = [self._learn_entry_key(tables) for tables in protocol.queries]
+        # Inner ones first.
+        keys_of_blocks = {
+            block: self._learn_block_key(block) for block in reversed(protocol.blocks)
+        }
+        self.block_keys = [keys_of_blocks[block] for block in protocol.blocks]
         self._warm: dict[str, Any] = {}
         if protocol.scenario.is_warm:
             # Tables that are written only have versions as well.
             for key, version in zip(self.version_keys, protocol.start().versions, strict=True):
                 if version is not None:
                     ScheduledCache.content.setdefault(key, (clock(), new_nonce()))
-            self._warm = dict(ScheduledCache.content)
+            self._warm = {
+                key: value
+                for key, value in ScheduledCache.content.items()
+                if key not in self.block_keys
+            }
         self.actors = [Actor() for _ in protocol.names]
-        self.results: list[list[int]] = []
+        self.results: list[list[Any]] = []
         self._nonces: dict[str, str] = {}
 
     def close(self) -> None:
@@ -115,6 +132,16 @@ class Stage:
     def _learn_entry_key(self, tables: Tables) -> str:
         known = set(ScheduledCache.content)
         self.read(tables)
+        (key,) = set(ScheduledCache.content) - known - set(self.version_keys)
+        return key
+
+    def _learn_block_key(self, statement: Statement) -> str:
+        """Run a block once, so that this process knows what it reads, as the model's do."""
+        place = self._block_of(statement)._key
+        assert place is not None
+        ScheduledCache.beside_keys.add(place)
+        known = set(ScheduledCache.content)
+        self.run_block(statement)
         (key,) = set(ScheduledCache.content) - known - set(self.version_keys)
         return key
 
@@ -135,6 +162,29 @@ class Stage:
         (row,) = model._default_manager.using(DB_ALIAS).values_list(*columns)
         return self._rows(row)
 
+    def _block_of(self, statement: Statement) -> Block:
+        return Block("block", repr(statement).encode())
+
+    def run_block(self, statement: Statement) -> tuple[int, ...]:
+        """Return the rows of each read of a block. They are read by a cursor, and not cached."""
+        block = self._block_of(statement)
+        found = block.find()
+        if found is not None:
+            return found
+        rows: tuple[int, ...] = ()
+        with block:
+            for part in statement[1]:
+                rows += self.run_block(part) if part[0] == "block" else (self.select(*part),)
+            packed = block.pack(rows)
+        block.keep(packed)
+        return rows
+
+    def select(self, table: int) -> int:
+        model, field = self.fields[table]
+        with connections[DB_ALIAS].cursor() as cursor:
+            cursor.execute(f"SELECT {field} FROM {model._meta.db_table}")
+            return int(cursor.fetchone()[0])
+
     def _rows(self, row: Iterable[int]) -> int:
         rows = 0
         for column in row:
@@ -152,6 +202,8 @@ class Stage:
             for kind, *rest in statements:
                 if kind == "read":
                     self.results[who].append(self.read(*rest))
+                elif kind == "block":
+                    self.results[who].append(self.run_block((kind, *rest)))
                 elif kind == "write":
                     self.write(who, *rest)
                 elif kind == "invalidate":
@@ -218,11 +270,18 @@ class Stage:
         results = len(self.results[who])
         actor.go_on()
         has_read = len(self.results[who]) > results
-        is_read = self.protocol.programs[who][process.line][0] == "read"
+        is_block = self.protocol.programs[who][process.line][0] == "block"
+        is_read = is_block or self.protocol.programs[who][process.line][0] == "read"
         reads_on = step.world.processes[who].line == process.line
         if has_read != (is_read and not reads_on):
             raise Divergence(f"{moment}: the real read has {'' if has_read else 'not '}ended")
-        if has_read:
+        if is_block:
+            # Of one that is found within another it is only the beginning.
+            if has_read and event.what.endswith("and finds") and not process.at:
+                rows = event.value[1]  # type: ignore[index]
+                if self.results[who][-1] != rows:
+                    raise Divergence(f"{moment}: {self.results[who][-1]} was found, not {rows}")
+        elif has_read:
             rows = process.rows if process.step == "put" else event.value
             if self.results[who][-1] != rows:
                 raise Divergence(f"{moment}: {self.results[who][-1]} was read, not {rows}")
@@ -230,6 +289,11 @@ class Stage:
     def _operation(self, who: int, process: Process) -> Operation:
         word, _, kind = _OPERATIONS[process.step].partition(" ")
         tables = self.protocol.tables_of(who, process)
+        if process.step.startswith(("seek_", "part_")):
+            part = self.protocol.part_of(who, process)
+            tables = part.tables
+            if kind == "block":
+                return word, self.block_keys[self.protocol.blocks.index(part.block)]
         if kind == "version":
             return word, self.version_keys[tables[process.i]]
         if kind == "entry":
@@ -247,6 +311,20 @@ class Stage:
             self.protocol.queries, self.entry_keys, world.entries, strict=True
         ):
             self._compare_entry(tables, entry, content.get(key), moment)
+
+        for key, block in zip(self.block_keys, world.blocks, strict=True):
+            self._compare_block(block, content.get(key), moment)
+
+    def _compare_block(self, block: BlockEntry | None, found: Any, moment: str) -> None:
+        if block is None or found is None:
+            if block is not None or found is not None:
+                raise Divergence(f"{moment}: the block {found} is there, not {block}")
+            return
+        _, nonces, payload, *_ = found
+        for version, nonce in zip(block[0], nonces, strict=True):
+            self._compare_version(version, (nonce,), moment)
+        if unpack(payload)[1:] != block[1]:
+            raise Divergence(f"{moment}: the block has {unpack(payload)[1:]}, not {block[1]}")
 
     def _compare_version(
         self, version: Version, found: tuple[str | None] | None, moment: str

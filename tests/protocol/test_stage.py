@@ -9,10 +9,12 @@ from unittest import mock
 from django.conf import settings
 from django.test import TransactionTestCase, override_settings
 
+from cachalot.core.blocks import entries
 from cachalot.core.cache import raw, store
 from cachalot.core.cache.door import cache_in_use
 from cachalot.core.cache.entries import Stored
 from cachalot.core.cache.store import Store
+from cachalot.core.collecting import Collector
 from cachalot.core.connection.overlay import Entry, Overlay
 from cachalot.core.reading import lookup, snapshots
 from tests.library.models import Book, Review
@@ -20,15 +22,20 @@ from tests.protocol.actors import CACHE_ALIAS, Divergence, ScheduledCache, curso
 from tests.protocol.model import Protocol
 from tests.protocol.runs import EveryStep, all_runs, covering_runs
 from tests.protocol.scenarios import (
+    BLOCK,
+    BLOCK_OF_ONE,
     INVALIDATE,
     JOIN,
+    NESTED,
     PINNED,
     PINNED_TWICE,
     PUBLISHES,
     READ,
     READ_U,
     ROLLED_BACK,
+    T_THEN_U,
     TRANSACTION,
+    TWICE,
     WRITE,
     WRITE_U,
 )
@@ -55,6 +62,15 @@ COVERED = (
     Scenario("a transaction and an eviction", {"W1": TRANSACTION, "R1": READ}, evictions=1),
     Scenario("a publication, a cold cache", {"W1": PUBLISHES, "R1": READ_U}, is_warm=False),
     Scenario("a join, a cold cache", {"W1": WRITE_U, "R1": JOIN}, is_warm=False),
+)
+
+#: Blocks, of reads by a cursor.
+BLOCKS = (
+    Scenario("a block of one read", {"W1": WRITE, "B": BLOCK_OF_ONE}),
+    Scenario("a block of two reads", {"W1": T_THEN_U, "B": BLOCK}),
+    Scenario("two blocks of two reads", {"W1": T_THEN_U, "B1": BLOCK, "B2": BLOCK}),
+    Scenario("a block that reads a table twice", {"W1": WRITE, "B1": TWICE, "B2": TWICE}),
+    Scenario("a block in a block", {"W1": T_THEN_U, "B1": NESTED, "B2": NESTED}),
 )
 
 #: Transactions under snapshot isolation.
@@ -121,6 +137,11 @@ class StageTests(TransactionTestCase):
         ):
             self.play(ALL[0], all_runs)
 
+    def test_blocks(self) -> None:
+        for scenario in BLOCKS:
+            with self.subTest(scenario.name):
+                self.assertGreater(self.play(scenario, covering_runs), 10)
+
     def test_mistakes_in_the_real_code_are_noticed(self) -> None:
         def set_instead(cache: ScheduledCache, key: str, value: Any, timeout: Any = None) -> bool:
             cache.set(key, value, timeout)
@@ -136,6 +157,7 @@ class StageTests(TransactionTestCase):
             return None if stored is None else lookup._unpacked(key, pins, stored)
 
         statement, cold, transaction, pinned = ALL[0], ALL[1], ALL[2], PINS[0]
+        torn = BLOCKS[0]
         for scenario, target, name, mistake in (
             (statement, Store, "mark_pending", lambda store, *keys: None),
             (statement, Store, "renew", lambda store, *keys: None),
@@ -145,6 +167,8 @@ class StageTests(TransactionTestCase):
             (transaction, Overlay, "publishable", publish_all),
             (transaction, Overlay, "touch", lambda overlay, tables: None),
             (pinned, lookup, "_find_of_snapshot", not_confirmed),
+            (torn, entries, "are_in_force", lambda keys, nonces: True),
+            (torn, Collector, "spoil", lambda collector, reason: None),
         ):
             with (
                 self.subTest(name),
