@@ -173,7 +173,7 @@ DEPLOY_MESSAGES = {
         "for keys of several shards at once. Nothing is cached.",
         "Use 'cachalot.contrib.redis_cluster.RedisClusterCache' as the BACKEND.",
     ),
-    "cachalot.W020": (
+    "cachalot.W024": (
         "CACHALOT_CACHE is {alias!r}, whose client sends a command again, up to {retries} times, "
         "when it has got no answer. A version that is set twice brings back old results.",
         "Use Django's RedisCache or django-redis' default or Sentinel client, neither subclassed "

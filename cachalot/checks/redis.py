@@ -53,7 +53,7 @@ def check_server(**kwargs: object) -> list[checks.CheckMessage]:
     elif (problem := _what_it_may_forget(client, facts, is_by_api)) is not None:
         messages.append(message("cachalot.W022", alias=alias, problem=problem))
     if is_by_api and (retries := _retries_of(client)):
-        messages.append(message("cachalot.W020", alias=alias, retries=retries))
+        messages.append(message("cachalot.W024", alias=alias, retries=retries))
     return messages
 
 
