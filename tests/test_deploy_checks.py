@@ -197,7 +197,7 @@ class DeployCheckTests(SimpleTestCase):
             self.assertReportsServer(None, facts=facts)
 
     def test_a_client_that_repeats_writes(self) -> None:
-        self.assertReportsServer("W020", "up to 3 times", retries=3)
+        self.assertReportsServer("W024", "up to 3 times", retries=3)
         self.assertReportsServer(None, retries=-1)
         with self.assertLogs("cachalot", "DEBUG") as logs:
             self.assertReportsServer(None, connection_pool=None)
