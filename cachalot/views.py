@@ -22,7 +22,6 @@ from django.utils.cache import (
 )
 
 from cachalot.blocks import (
-    digest_of_code,
     encoded_key,
     require_cache,
     require_key,
@@ -30,6 +29,7 @@ from cachalot.blocks import (
 )
 from cachalot.core.blocks import entries
 from cachalot.core.blocks.block import Block, digest_of
+from cachalot.core.blocks.functions import digest_of_code
 from cachalot.core.cache.entries import unpack
 from cachalot.core.outcomes import CacheUnavailable
 from cachalot.personal import MESSAGES, TOKEN, Traces, has_messages, tracing
