@@ -6,7 +6,6 @@ import inspect
 import math
 from collections.abc import Callable
 from functools import update_wrapper
-from types import CodeType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -15,6 +14,7 @@ from django.core.cache import InvalidCacheBackendError
 
 from cachalot.core import collecting
 from cachalot.core.blocks.block import Block, digest_of, own_key, place_of_reader
+from cachalot.core.blocks.functions import digest_of_code, variables_of
 from cachalot.core.blocks.values import encoded
 from cachalot.core.cache.door import guard_of
 
@@ -44,9 +44,10 @@ class CachedFunction(Generic[P, R]):
         self._binds_class = binds_class
         self._signature = inspect.signature(function)
         self._name = f"{function.__module__}.{function.__qualname__}"
+        self._innermost = inspect.unwrap(function)
         # A function that is edited has results of its own.
         self._place = digest_of(
-            b"function", self._name.encode(), digest_of_code(inspect.unwrap(function))
+            b"function", self._name.encode(), digest_of_code(self._innermost)
         ).encode()
         self._is_async = iscoroutinefunction(function)
         if self._is_async:
@@ -122,7 +123,18 @@ class CachedFunction(Generic[P, R]):
                     f"The argument {name!r} of {self._name}() cannot be part of a key: {error}. "
                     f"Give cached() a function as key= that makes a key of the arguments."
                 ) from error
-        return encoded(parts)
+        return encoded([parts, self._encoded_variables()])
+
+    def _encoded_variables(self) -> list[bytes]:
+        """Return what a function that is made in another one has of it."""
+        try:
+            return variables_of(self._innermost)
+        except TypeError as error:
+            raise TypeError(
+                f"{self._name}() uses a variable of the function that it is made in, which cannot "
+                f"be part of a key: {error}. Make it an argument, or give cached() a function as "
+                "key= that makes a key of the arguments."
+            ) from error
 
 
 class _Bound(Generic[P, R]):
@@ -191,7 +203,7 @@ def cached(
 
     def decorate(target: Any) -> Any:
         inner = target.__func__ if isinstance(target, (classmethod, staticmethod)) else target
-        if isinstance(target, type) or not callable(inner):
+        if isinstance(target, type) or not callable(inner) or not hasattr(inner, "__qualname__"):
             raise TypeError(f"cached() takes a function or a method, not {target!r}.")
         if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
             raise TypeError(
@@ -244,23 +256,3 @@ def require_cache(who: str, cache_alias: object) -> None:
         raise InvalidCacheBackendError(
             f"The cache_alias of {who} is {cache_alias!r}; CACHES has {', '.join(settings.CACHES)}."
         )
-
-
-def digest_of_code(function: Any) -> bytes:
-    """Return what tells a function from what it was before it was edited; empty for a callable."""
-    code = getattr(function, "__code__", None)
-    return b"" if code is None else digest_of(b"code", repr(_contents_of(code)).encode()).encode()
-
-
-def _contents_of(code: CodeType) -> tuple[Any, ...]:
-    """Return what makes a function do what it does, as far as its own lines tell."""
-    constants = tuple(
-        _contents_of(constant)
-        if isinstance(constant, CodeType)
-        # The order of a set is another one in each process.
-        else sorted(map(repr, constant))
-        if isinstance(constant, frozenset)
-        else repr(constant)
-        for constant in code.co_consts
-    )
-    return code.co_code, code.co_names, constants

@@ -133,7 +133,7 @@ class DjangoTests(FragmentTestCase):
         self.assertEqual(self.assertRuns(render, 1), "12")
 
     def test_in_a_cached_function(self) -> None:
-        @cached
+        @cached(key=lambda: None)
         def page() -> str:
             return self.titles()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -308,6 +309,36 @@ class ArgumentTests(BlockTestCase):
             take(1, object())
         with self.assertRaisesRegex(TypeError, "argument 'more'"):
             take(1, x=object())
+
+    def test_variables_of_the_function_around(self) -> None:
+        def made(number: int) -> CachedFunction[[], int]:
+            def helper() -> int:
+                return number
+
+            @cached
+            def inner() -> int:
+                return Book.objects.count()
+
+            @cached
+            def count() -> int:
+                runs.append("count")
+                return inner() + helper() if number else count()
+
+            return count
+
+        for times in (1, 0):
+            for number in (1, 2, 3):
+                self.assertRuns(made(number), times)
+        self.assertEqual((made(1)(), made(2)()), (2, 3))
+
+        thing = object()
+
+        @cached
+        def use() -> str:
+            return f"{thing} {Book.objects.count()}"
+
+        with self.assertRaisesRegex(TypeError, r"use\(\) uses a variable .*: 'thing', .*key="):
+            use()
 
     def test_a_key_of_ones_own(self) -> None:
         @cached(key=lambda thing, n=0: ["thing", n])
@@ -630,8 +661,8 @@ class TenantTests(BlockTestCase):
             with self.schema("one"):
                 return Book.objects.count()
 
-        self.assertNotStored(cached(of_two), "as two tenants")
-        self.assertNotStored(cached(of_another), "as another tenant")
+        self.assertNotStored(cached(key=lambda: None)(of_two), "as two tenants")
+        self.assertNotStored(cached(key=lambda: None)(of_another), "as another tenant")
 
 
 class ProcessTests(BlockTestCase):
@@ -764,7 +795,7 @@ class OptionTests(BlockTestCase):
             cached(cache_alias="third")
         with self.assertRaisesRegex(TypeError, "not 'name'"):
             cached(key="name")  # type: ignore[call-overload]
-        for wrong in (1, "f", Catalogue):
+        for wrong in (1, "f", Catalogue, partial(print)):
             with self.assertRaisesRegex(TypeError, "takes a function or a method"):
                 cached(wrong)  # type: ignore[call-overload]
 

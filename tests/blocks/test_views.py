@@ -28,7 +28,7 @@ from django.views import View
 from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.vary import vary_on_headers
 
-from cachalot import views
+from cachalot import pages
 from cachalot.api import cachalot_disabled, cached_view, recorded
 from cachalot.core.blocks import block as blocks
 from tests.library.models import Author, Book
@@ -123,7 +123,7 @@ class PageTests(ViewTestCase):
                 )
                 self.assertEqual(response.content.decode(), f"{kind} 1")
         # Another process learns it from the cache.
-        views._headers.clear()
+        pages._headers.clear()
         blocks._known.clear()
         self.assertEqual(
             self.assertRuns(lambda: self.get(view, HTTP_X_KIND="b"), 0).content, b"b 1"
