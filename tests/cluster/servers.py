@@ -231,4 +231,5 @@ class Sentinel(Redis):
         wait_for(lambda: len(self.ask("SENTINEL", "REPLICAS", "site")) == 1, 30)
 
     def port_of_primary(self) -> int:
-        return int(self.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "site")[1])
+        # What redis-py goes by; GET-MASTER-ADDR-BY-NAME tells the new one some moments before.
+        return int(self.ask("SENTINEL MASTERS")["site"]["port"])

@@ -41,6 +41,15 @@ def nonces_by(loads: Callable[[Any], Any]) -> Nonces:
 _nonces = nonces_by(RedisSerializer().loads)
 
 
+def told_in(word: str, values: list[Any], number: int) -> list[Any]:
+    """Return what lay behind the line of a reign, with its word at so many versions."""
+    del values[0]
+    for i in range(number):
+        if values[i] is not None:
+            values[i] = word, values[i]
+    return values
+
+
 class Redis(Backend):
     """What Django's backend and django-redis share.
 
@@ -95,17 +104,11 @@ class Redis(Backend):
         return raw if type(raw) is bytes else self._pool().get_encoder().encode(raw)
 
     def get(self, version_keys: Sequence[str], entry_keys: Sequence[str] = ()) -> list[Any]:
-        names = self._version_names(version_keys)
-        if entry_keys:
-            names += self._names(entry_keys)
+        names = self._names((*version_keys, *entry_keys))
         if not names:
             return []
-        _, word, values = self._ask([], names)
-        del values[0]
-        for i in range(len(version_keys)):
-            if values[i] is not None:
-                values[i] = word, values[i]
-        return values
+        _, word, values = self._primary.ask(self._pool(), [], names)
+        return told_in(word, values, len(version_keys))
 
     def add_versions(self, versions: Mapping[str, Version]) -> dict[str, tuple[str, bytes]]:
         raws = {key: self._raw(version) for key, version in versions.items()}

@@ -16,7 +16,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as ConnectionCut
 from redis.exceptions import TimeoutError as NoAnswer
 
-from cachalot.core.cache.raw_redis import Redis, nonces_by
+from cachalot.core.cache.raw_redis import Redis, nonces_by, told_in
 from cachalot.core.cache.redis_packets import Answer, packed, send
 from cachalot.core.cache.reigns import NotPrimary
 
@@ -88,7 +88,10 @@ class RedisCluster(Redis):
     def get(self, version_keys: Sequence[str], entry_keys: Sequence[str] = ()) -> list[Any]:
         # Entries first: a hit then is what the versions tell at one moment after it.
         entries = [self._entry(name) for name in self._names(entry_keys)]
-        return [*(super().get(version_keys) if version_keys else ()), *entries]
+        if not version_keys:
+            return entries
+        _, word, values = self._ask([], self._version_names(version_keys))
+        return [*told_in(word, values, len(version_keys)), *entries]
 
     def _entry(self, name: bytes) -> bytes | None:
         replies = self._send_to_shard(name, [packed(b"GET", name)])

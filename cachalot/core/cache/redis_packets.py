@@ -104,7 +104,6 @@ class Primary:
         set versions. Raise the first reply that is an error. Whatever interrupts it, the next to
         have the connection finds no reply of another's on it.
         """
-        get = packed(b"MGET", self._line_name, *names)
         may_repeat = not commands
         replies: list[Any] = []
         connection = pool.get_connection()
@@ -113,6 +112,8 @@ class Primary:
             for _ in range(_MOST_REIGNS):
                 met = self._ready(connection)
                 socket = connection._sock
+                gets = met is None or needs_word
+                get = packed(b"MGET", self._line_name, *names) if gets else b""
                 told: list[Any] = []
                 values: list[Any] | None = None
                 try:
@@ -120,13 +121,11 @@ class Primary:
                         packet = b"".join((_QUESTION, *commands, get))
                         connection.send_packed_command([packet], False)
                         told = _replies(connection, 2)
-                    elif needs_word:
-                        connection.send_packed_command([b"".join((*commands, get))], False)
                     else:
-                        connection.send_packed_command([b"".join(commands)], False)
+                        connection.send_packed_command([b"".join((*commands, get))], False)
                     if commands:
                         replies, commands = _replies(connection, len(commands)), []
-                    if met is None or needs_word:
+                    if gets:
                         values = connection.read_response(disable_decoding=True)
                 except ConnectionCut:
                     if not (may_repeat and connection.retry._retries):
@@ -159,7 +158,8 @@ class Primary:
         reigns = self._reigns
         met: _Met | None = getattr(connection, "_cachalot_met", None)
         # Not while the packet is sent: a new connection must not come in unnoticed.
-        connection.check_health()
+        if connection.health_check_interval:
+            connection.check_health()
         if (
             met is not None
             and met.line is reigns.seen
