@@ -60,7 +60,8 @@ def read(
         and (connection.needs_rollback or not is_enabled() or why_not_used(connection) is not None)
     ):
         return _Reading(compiler, execute, result_type, chunked_fetch, chunk_size).switched_off()
-    began = _clock(state) if events.is_heard() else 0.0
+    is_heard = events.is_heard()
+    began = _clock(state) if is_heard else 0.0
     try:
         query = compile_query(compiler, ready)
     except EmptyResultSet:
@@ -72,7 +73,7 @@ def read(
     try:
         key = key_of(compiler, query, result_type)
         target, hit = look_up(state, connection, key, query.plan)
-        if hit is not None and not events.is_heard():
+        if hit is not None and not is_heard:
             return _as_asked(hit.rows, result_type, chunked_fetch)
     except Refused as error:
         # Not the error itself, which holds this frame.
