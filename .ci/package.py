@@ -70,8 +70,12 @@ def build_and_test(dist: Path, work: Path) -> None:
     found = {file for file in files_of(unpacked) if not ADDED.fullmatch(file)}
     if found != held:
         sys.exit(f"ERROR: only in the sdist or only in the repository: {sorted(found ^ held)}")
-    # It tells as well whether the wheel lacks something of the package or has more.
-    run("check-wheel-contents", "--toplevel", "cachalot", "--package", tree / "cachalot", wheel)
+    # It tells as well whether the wheel lacks something of the package or has more. W004 is what
+    # every migration of Django's is: a module that begins with a digit.
+    run(
+        *("check-wheel-contents", "--ignore", "W004", "--toplevel", "cachalot"),
+        *("--package", tree / "cachalot", wheel),
+    )
     run("twine", "--no-color", "check", "--strict", sdist, wheel)
 
     venv.create(work / "venv", with_pip=True)

@@ -118,16 +118,17 @@ class WorkerTests(SimpleTestCase):
         raise AssertionError("the server does not answer")
 
     def assertAllShow(self, name: str) -> None:
-        """Each worker has the same page, and has it without a query once it was asked before."""
+        """Each worker has the same page, and soon has it without a query.
+
+        Other projects of this user may write to tables of the same names meanwhile.
+        """
         queries: dict[int, list[int]] = {}
         until = time.monotonic() + 30
-        while len(queries) < WORKERS or min(map(len, queries.values())) < 3:
-            assert time.monotonic() < until, queries
+        while len(queries) < WORKERS or any(counts[-2:] != [0, 0] for counts in queries.values()):
+            self.assertLess(time.monotonic(), until, queries)
             page = self.get()
             self.assertEqual(page["names"], [name])
             queries.setdefault(page["worker"], []).append(page["queries"])
-        for of_worker in queries.values():
-            self.assertEqual(sum(of_worker[1:]), 0, queries)
 
     def test_every_page_is_right(self) -> None:
         self.assertAllShow("0")

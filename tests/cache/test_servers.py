@@ -172,11 +172,11 @@ class ServerTests(GuardedTestCase):
             is_damaged: list[bool] = []
             original = getattr(Store, step)
 
-            def damage_before(store: Store, *args: Any) -> Any:
+            def damage_before(store: Store, *args: Any, **kwargs: Any) -> Any:
                 if not is_damaged:
                     is_damaged.append(True)
                     damage()
-                return original(store, *args)
+                return original(store, *args, **kwargs)
 
             self.repair: Callable[[], None] | None = repair
             try:
