@@ -7,7 +7,6 @@ than most of them. The toolbar has no hook around that: what it calls is called 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +15,7 @@ from debug_toolbar.panels.sql import tracking
 from django.db import connections
 
 from cachalot.core.connection.state import state_of
+from cachalot.core.patches import patch
 
 
 class _Timed:
@@ -42,21 +42,13 @@ def install() -> None:
     # The class is called otherwise until its version 4.
     for name in ("NormalCursorMixin", "NormalCursorWrapper"):
         if hasattr(tracking, name):
-            _patch(getattr(tracking, name), "_record", _queries_recorded)
-    _patch(CachePanel, "_record_call", _calls_recorded)
+            patch(getattr(tracking, name), "_record", _queries_recorded)
+    patch(CachePanel, "_record_call", _calls_recorded)
 
 
 def is_asking() -> bool:
     """Whether the toolbar itself reads, to show what templates were given."""
     return not tracking.allow_sql.get()
-
-
-def _patch(cls: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    original = cls.__dict__.get(name)
-    if original is not None and not hasattr(original, "_cachalot_original"):
-        wrapper = wraps(original)(wrap(original))
-        wrapper._cachalot_original = original  # type: ignore[attr-defined]
-        setattr(cls, name, wrapper)
 
 
 def _queries_recorded(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -39,7 +39,7 @@ from cachalot.core.writing import cursor_statements as raw
 _WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
 
 
-def _patch(cls: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+def patch(cls: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     """Replace ``cls.name`` by what ``wrap`` makes of it, unless that has been done."""
     original = cls.__dict__.get(name)
     if original is None or hasattr(original, "_cachalot_original"):
@@ -51,24 +51,24 @@ def _patch(cls: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[.
 
 def install() -> None:
     """Wrap every entry point. A second call does nothing."""
-    _patch(SQLCompiler, "as_sql", _reporting_text)
-    _patch(SQLCompiler, "get_from_clause", _reporting_sources)
-    _patch(SQLCompiler, "execute_sql", _cached_or_written)
-    _patch(SQLInsertCompiler, "execute_sql", _written)
+    patch(SQLCompiler, "as_sql", _reporting_text)
+    patch(SQLCompiler, "get_from_clause", _reporting_sources)
+    patch(SQLCompiler, "execute_sql", _cached_or_written)
+    patch(SQLInsertCompiler, "execute_sql", _written)
     # Django 6.1
-    _patch(SQLUpdateCompiler, "execute_returning_sql", _written)
-    _patch(CursorWrapper, "execute", _accounted)
-    _patch(CursorWrapper, "executemany", _accounted)
-    _patch(CursorWrapper, "callproc", _accounted_procedure)
-    _patch(CursorWrapper, "__getattr__", _accounted_bulk)
-    _patch(CursorWrapper, "__iter__", _accounted_iteration)
-    _patch(BaseDatabaseWrapper, "connect", _connected)
-    _patch(BaseDatabaseWrapper, "commit", _committed)
-    _patch(BaseDatabaseWrapper, "rollback", _rolled_back)
-    _patch(BaseDatabaseWrapper, "set_autocommit", _autocommitted)
-    _patch(BaseDatabaseWrapper, "close", _closed)
-    _patch(QuerySet, "get", _got_by_key)
-    _patch(LocMemCache, "clear", clearing)
+    patch(SQLUpdateCompiler, "execute_returning_sql", _written)
+    patch(CursorWrapper, "execute", _accounted)
+    patch(CursorWrapper, "executemany", _accounted)
+    patch(CursorWrapper, "callproc", _accounted_procedure)
+    patch(CursorWrapper, "__getattr__", _accounted_bulk)
+    patch(CursorWrapper, "__iter__", _accounted_iteration)
+    patch(BaseDatabaseWrapper, "connect", _connected)
+    patch(BaseDatabaseWrapper, "commit", _committed)
+    patch(BaseDatabaseWrapper, "rollback", _rolled_back)
+    patch(BaseDatabaseWrapper, "set_autocommit", _autocommitted)
+    patch(BaseDatabaseWrapper, "close", _closed)
+    patch(QuerySet, "get", _got_by_key)
+    patch(LocMemCache, "clear", clearing)
 
 
 def install_reevaluation() -> None:
@@ -76,10 +76,10 @@ def install_reevaluation() -> None:
 
     Only who has used ``cachalot_disabled(all_queries=True)`` pays for it.
     """
-    _patch(QuerySet, "_fetch_all", querysets.evaluating)
-    _patch(QuerySet, "__iter__", querysets.reevaluating_iteration)
+    patch(QuerySet, "_fetch_all", querysets.evaluating)
+    patch(QuerySet, "__iter__", querysets.reevaluating_iteration)
     for name in ("__len__", "__bool__", "__getitem__", "__aiter__", "count", "contains", "exists"):
-        _patch(QuerySet, name, querysets.reevaluating)
+        patch(QuerySet, name, querysets.reevaluating)
 
 
 def install_fresh() -> None:
@@ -87,9 +87,9 @@ def install_fresh() -> None:
 
     Only who has used ``fresh()`` pays for it.
     """
-    _patch(QuerySet, "_prefetch_related_objects", querysets.prefetching)
-    _patch(QuerySet, "_iterator", querysets.prefetching_iteration)
-    _patch(QuerySet, "aiterator", querysets.prefetching_aiteration)
+    patch(QuerySet, "_prefetch_related_objects", querysets.prefetching)
+    patch(QuerySet, "_iterator", querysets.prefetching_iteration)
+    patch(QuerySet, "aiterator", querysets.prefetching_aiteration)
 
 
 # Reads
@@ -211,7 +211,7 @@ def _install_for_driver(connection: BaseDatabaseWrapper) -> None:
         # Their own wrappers of copy() call the driver's cursor.
         debug_wrapper = type(connection.make_debug_cursor(cast(Any, None)))
         for name in ("copy", "copy_expert"):
-            _patch(debug_wrapper, name, _accounted_bulk_in_debug)
+            patch(debug_wrapper, name, _accounted_bulk_in_debug)
 
 
 # Transactions
