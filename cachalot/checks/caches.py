@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.conf import settings
@@ -23,6 +24,8 @@ from cachalot.core.cache.backends import (
 from cachalot.core.cache.raw_following import Following
 from cachalot.core.cache.sides import backend_of
 from cachalot.settings import SUPPORTED_CACHE_BACKENDS, configured
+
+logger = logging.getLogger("cachalot")
 
 # Known, and good for nothing but switching caches off.
 _DUMMY = "django.core.cache.backends.dummy.DummyCache"
@@ -60,6 +63,20 @@ def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
     if reads_from_replicas(backends, location, options) and not _has_known_client(cache):
         messages.append(message("cachalot.W008", alias=alias, location=location))
     return messages
+
+
+def usable_cache() -> tuple[str, BaseCache] | None:
+    """Return the cache that ``CACHALOT_CACHE`` names, by its alias; None for E003 and E004."""
+    alias = configured("CACHALOT_CACHE")
+    if not isinstance(alias, str) or alias not in settings.CACHES:
+        return None
+    try:
+        cache = caches[alias]
+        make_client(cache)
+    except Exception as error:
+        logger.debug("The cache %r could not be checked: %r", alias, error)
+        return None
+    return alias, cache
 
 
 def make_client(cache: Any) -> None:

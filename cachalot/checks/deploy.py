@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from django.conf import settings
 from django.core import checks
-from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 
-from cachalot.checks.caches import make_client
+from cachalot.checks.caches import usable_cache
 from cachalot.checks.messages import message
 from cachalot.checks.values import right_value
 from cachalot.core.cache.backends import (
@@ -34,15 +32,10 @@ def check_timeout(**kwargs: object) -> list[checks.CheckMessage]:
 
 def check_cache(**kwargs: object) -> list[checks.CheckMessage]:
     """Check what the cache does in production. A Redis server is asked for its limits."""
-    alias = configured("CACHALOT_CACHE")
-    if not isinstance(alias, str) or alias not in settings.CACHES:
-        return []  # E003
-    try:
-        cache = caches[alias]
-        make_client(cache)
-    except Exception as error:
-        logger.debug("The cache %r could not be checked: %r", alias, error)  # E004
+    usable = usable_cache()
+    if usable is None:
         return []
+    alias, cache = usable
     if lies_in_database(cache):
         return []  # W005
     if lies_in_process(cache):

@@ -8,29 +8,24 @@ from typing import Any
 
 from django.conf import settings
 from django.core import checks
-from django.core.cache import caches
 
+from cachalot.checks.caches import usable_cache
 from cachalot.checks.messages import message
 from cachalot.core.cache.backends import client_of_redis, lies_in_database, lies_in_process
 from cachalot.core.cache.raw import Backend
 from cachalot.core.cache.raw_following import Following
 from cachalot.core.cache.sides import backend_of, has_cluster_client
 from cachalot.core.cache.store import PROBE_KEY
-from cachalot.settings import configured
 
 logger = logging.getLogger("cachalot")
 
 
 def check_server(**kwargs: object) -> list[checks.CheckMessage]:
     """Check that the cache answers, and what Redis tells of itself."""
-    alias = configured("CACHALOT_CACHE")
-    if not isinstance(alias, str) or alias not in settings.CACHES:
-        return []  # E003
-    try:
-        cache = caches[alias]
-    except Exception as error:
-        logger.debug("The cache %r could not be checked: %r", alias, error)  # E004
+    usable = usable_cache()
+    if usable is None:
         return []
+    alias, cache = usable
     if lies_in_process(cache) or lies_in_database(cache):
         return []
     try:
