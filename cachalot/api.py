@@ -24,7 +24,7 @@ from cachalot.core.statistics import get_stats
 from cachalot.core.writing import invalidation, writes
 from cachalot.explanation import Explanation, explain
 from cachalot.fresh import fresh
-from cachalot.names import require_database, tables_called
+from cachalot.names import databases_meant, require_database, tables_called
 from cachalot.recording import recorded
 from cachalot.settings import cachalot_settings
 from cachalot.switches import cachalot_disabled, cachalot_enabled
@@ -156,15 +156,9 @@ def _tables_by_database(
     tables: frozenset[str] | None, db_alias: str | None
 ) -> dict[str, frozenset[str]]:
     """Map one alias of each database concerned to the tables concerned in it."""
-    aliases = connections.settings if db_alias is None else (db_alias,)
-    firsts = dict.fromkeys(
-        aliases_of_database(alias)[0] if db_alias is None else alias
-        for alias in aliases
-        if db_alias is not None or is_tracked(connections[alias])
-    )
     return {
         alias: writes.all_tables(connections[alias]) | {SCHEMA} if tables is None else tables
-        for alias in firsts
+        for alias in databases_meant(db_alias)
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,6 +11,7 @@ from django.db import Error, connections, models
 from django.db.models.manager import BaseManager
 from django.utils.connection import ConnectionDoesNotExist
 
+from cachalot.checks.messages import suggestion
 from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked
 from cachalot.core.schema import catalogue
@@ -64,11 +64,18 @@ def require_database(db_alias: object) -> None:
     """Raise ``ConnectionDoesNotExist`` if ``DATABASES`` has no such alias."""
     aliases = connections.settings
     if not isinstance(db_alias, str) or db_alias not in aliases:
-        near = get_close_matches(str(db_alias), aliases, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConnectionDoesNotExist(
-            f"The database {db_alias!r} does not exist; DATABASES has {', '.join(aliases)}.{hint}"
+            f"The database {db_alias!r} does not exist; DATABASES has {', '.join(aliases)}. "
+            f"{suggestion(db_alias, aliases)}".rstrip()
         )
+
+
+def databases_meant(db_alias: str | None = None) -> list[str]:
+    """Return the one alias given; else one of each database that is followed."""
+    if db_alias is not None:
+        return [db_alias]
+    tracked = [alias for alias in connections.settings if is_tracked(connections[alias])]
+    return list(dict.fromkeys(aliases_of_database(alias)[0] for alias in tracked))
 
 
 def models_of(app_label: str) -> list[type[models.Model]]:
@@ -89,7 +96,7 @@ def _model_called(name: str) -> type[models.Model] | None:
 def _is_in_a_database(table: str, name: str, db_alias: str | None) -> bool:
     """Whether a database has this table; a warning says where that cannot be told."""
     unknown = []
-    for alias in _aliases(db_alias):
+    for alias in databases_meant(db_alias):
         connection = connections[alias]
         try:
             connection.ensure_connection()
@@ -109,13 +116,6 @@ def _is_in_a_database(table: str, name: str, db_alias: str | None) -> bool:
             ", ".join(unknown),
         )
     return bool(unknown)
-
-
-def _aliases(db_alias: str | None) -> Iterable[str]:
-    if db_alias is not None:
-        return (db_alias,)
-    tracked = [alias for alias in connections.settings if is_tracked(connections[alias])]
-    return dict.fromkeys(aliases_of_database(alias)[0] for alias in tracked)
 
 
 def _what_is_wrong_with(name: str) -> str:

@@ -14,11 +14,9 @@ from django.db import connections
 
 from cachalot.api import invalidate
 from cachalot.checks.messages import suggestion
-from cachalot.core.connection.databases import aliases_of_database
-from cachalot.core.connection.state import is_tracked
 from cachalot.core.schema.introspection import NONE
 from cachalot.core.schema.tables import display_name
-from cachalot.names import tables_with_relations_called
+from cachalot.names import databases_meant, tables_with_relations_called
 
 
 class Command(BaseCommand):
@@ -80,7 +78,7 @@ class Command(BaseCommand):
             tables += f" of {_plural(len(labels), 'application')}"
         if names and verbosity > 1:
             tables += f" ({', '.join(sorted(map(display_name, concerned)))})"
-        databases = 1 if db_alias is not None else _count_databases()
+        databases = len(databases_meant(db_alias))
         self.stdout.write(
             self.style.SUCCESS(
                 f"Invalidated {tables} in {_plural(databases, 'database')} and "
@@ -119,13 +117,6 @@ def _tables_named(name: str, db_alias: str | None) -> frozenset[str]:
         return tables_with_relations_called(name, db_alias)
     except LookupError as error:
         raise CommandError(str(error)) from None
-
-
-def _count_databases() -> int:
-    """Count as invalidate() does: aliases of one database are one, unsupported ones none."""
-    return len(
-        {aliases_of_database(alias) for alias in connections if is_tracked(connections[alias])}
-    )
 
 
 def _plural(number: int, noun: str) -> str:
