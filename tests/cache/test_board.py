@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.conf import settings
 from django.core.cache import caches
 from django.db import connection, transaction
 from django.test import SimpleTestCase, override_settings
@@ -595,6 +596,18 @@ class PlaceTests(CacheTestCase):
         (line,) = logs.output
         self.assertIn("cannot share the versions of local memory", line)
         self.assertIn(place.rpartition("/")[0], line)
+
+    def test_local_memory_beside_the_cache_in_use_needs_no_board(self) -> None:
+        files = {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache"}
+        with tempfile.TemporaryDirectory() as folder:
+            place = os.path.join(folder, "board")
+            in_use = {**settings.CACHES, "default": {**files, "LOCATION": folder}}
+            with override_settings(CACHES=in_use, CACHALOT_BOARD=place):
+                caches["second"].clear()
+                self.assertFalse(os.path.exists(place))
+            with override_settings(CACHALOT_BOARD=place):
+                caches["second"].clear()
+                self.assertTrue(os.path.exists(place))
 
     def test_a_place_of_the_project_s(self) -> None:
         with tempfile.TemporaryDirectory() as folder:

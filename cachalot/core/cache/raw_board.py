@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from django.core.cache import caches
 from django.core.cache.backends import locmem
 from django.core.cache.backends.base import BaseCache
+from django.utils.module_loading import import_string
 
 from cachalot.core.cache.board import LASTING, PENDING, Board
 from cachalot.core.cache.boards import board_in_use
-from cachalot.core.cache.raw import MAX_NONCES, Backend
-from cachalot.core.cache.versions import SCHEMA_PREFIX, Mark
+from cachalot.core.cache.raw import Backend, Nonces
+from cachalot.core.cache.versions import SCHEMA_PREFIX, Mark, Version
+from cachalot.settings import cachalot_settings
 
 _MAX_PLACES = 20_000
 
 
-class _Nonces(dict[int, "str | None"]):
-    """Nonces by what a board tells, None for what is pending."""
-
-    def __missing__(self, raw: int) -> str | None:
-        nonce = None if raw >= PENDING else f"{raw:016x}"
-        if len(self) >= MAX_NONCES:
-            self.clear()
-        self[raw] = nonce
-        return nonce
+def _version_of(raw: int) -> Version:
+    """Return what a board tells as a version. Its time is told apart."""
+    return 0.0, None if raw >= PENDING else f"{raw:016x}"
 
 
 class OnBoard(Backend):
@@ -33,7 +30,7 @@ class OnBoard(Backend):
     No version is ever missing there, nor is one evicted.
     """
 
-    nonce_of = _Nonces().__getitem__
+    nonce_of = Nonces(_version_of).__getitem__
 
     board: Board
 
@@ -115,8 +112,17 @@ def clearing(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def clear(self: BaseCache) -> None:
         original(self)
-        board = board_in_use()
+        board = board_in_use() if _is_local_memory_in_use() else None
         if board is not None:
             board.clear(board.reign_of(location_of(self)))
 
     return clear
+
+
+def _is_local_memory_in_use() -> bool:
+    """Whether the cache in use is local memory: who has none needs no board for its others."""
+    backend = caches.settings.get(cachalot_settings.CACHALOT_CACHE, {}).get("BACKEND", "")
+    try:
+        return issubclass(import_string(backend), locmem.LocMemCache)
+    except ImportError:
+        return False
