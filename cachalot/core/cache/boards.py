@@ -31,6 +31,11 @@ def board_in_use() -> Board | None:
     return _boards[place]
 
 
+def board_already_open() -> Board | None:
+    """Return the board in use if this process has looked for it before."""
+    return _boards.get(cachalot_settings.CACHALOT_BOARD)
+
+
 def open_board(place: str) -> Board:
     """Return the board at what ``CACHALOT_BOARD`` may be but None. Raise ``OSError``."""
     return Board(None if place == AUTOMATIC else place)

@@ -11,7 +11,7 @@ from django.core.cache.backends.base import BaseCache
 from django.utils.module_loading import import_string
 
 from cachalot.core.cache.board import LASTING, PENDING, Board
-from cachalot.core.cache.boards import board_in_use
+from cachalot.core.cache.boards import board_already_open, board_in_use
 from cachalot.core.cache.raw import Backend, Nonces
 from cachalot.core.cache.versions import SCHEMA_PREFIX, Mark, Version
 from cachalot.settings import cachalot_settings
@@ -112,7 +112,7 @@ def clearing(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def clear(self: BaseCache) -> None:
         original(self)
-        board = board_in_use() if _is_local_memory_in_use() else None
+        board = board_in_use() if _is_local_memory_in_use() else board_already_open()
         if board is not None:
             board.clear(board.reign_of(location_of(self)))
 
