@@ -14,42 +14,63 @@ from typing import Any, NamedTuple
 from cachalot.core.reading.pinned import Pinned
 from cachalot.core.rows import Key, RowKey, are_told_apart, row_keys
 from cachalot.core.schema.introspection import Catalogue
-from cachalot.core.schema.version_keys import rest_key, row_key, version_keys
+from cachalot.core.schema.version_keys import rest_key, row_keys_of, version_keys
 from cachalot.core.sql.names import canonical
 
+# Of each text.
+_MAX_ASKED = 1000
 
-class ByRows(NamedTuple):
+
+class ByRows:
     """What all reads of one text have in common that pin the ``key`` of a canonical ``table``.
 
     ``version_keys`` are those of the other tables and of the rest of this one.
     """
 
-    db_alias: str
-    table: str
-    key: Key
-    version_keys: tuple[str, ...]
+    __slots__ = ("_asked", "_row_key", "key", "table", "version_keys")
 
-    def asked(self, pinned: Pinned | None) -> RowsAsked | None:
-        """Return the rows that a read asks for; None where its tables count whole."""
-        if pinned is None or pinned.column != self.key.column:
+    def __init__(self, db_alias: str, table: str, key: Key, others: frozenset[str]) -> None:
+        self.table = table
+        self.key = key
+        self.version_keys = (*version_keys(db_alias, others), rest_key(db_alias, table))
+        self._row_key = row_keys_of(db_alias, table)
+        # By the one row that was asked for.
+        self._asked: dict[Any, RowsAsked] = {}
+
+    def asked(self, pinned: Pinned, values: tuple[Any, ...]) -> RowsAsked | None:
+        """Return the rows that a read with these values asks for; None if tables count whole."""
+        known = self._asked.get(values[0]) if len(values) == 1 else None
+        if known is not None and type(values[0]) is known.kind:
+            return known
+        if pinned.column != self.key.column:
             return None
-        rows = row_keys(self.key, pinned.values)
+        rows = row_keys(self.key, values)
         if not rows:
             return None
-        of_rows = [row_key(self.db_alias, self.table, row) for row in rows]
-        return RowsAsked(self, rows, pinned.position, (*self.version_keys, *of_rows))
+        # In the same order everywhere.
+        of_rows = sorted(map(self._row_key, rows))
+        asked = RowsAsked(
+            self, rows, pinned.position, (*self.version_keys, *of_rows), type(values[0])
+        )
+        if len(values) == 1:
+            if len(self._asked) >= _MAX_ASKED:
+                self._asked.clear()
+            self._asked[values[0]] = asked
+        return asked
 
 
 class RowsAsked(NamedTuple):
     """The rows that one read asks for, and the version keys that it depends on if it finds all.
 
-    ``position`` is that of their key among the columns of the result, None if it is not selected.
+    ``position`` is that of their key among the columns of the result, None if it is not selected;
+    ``kind`` is the type of the values by which the read asks for them.
     """
 
     by_rows: ByRows
     rows: frozenset[RowKey]
     position: int | None
     version_keys: tuple[str, ...]
+    kind: type
 
     def are_found(self, result: list[Any]) -> bool:
         """Whether all that were asked for are among the rows of a result."""
@@ -84,6 +105,4 @@ def by_rows_of(
     beside = schema.read_by(others)
     if named.count(table) != 1 or table in beside or schema.read_by(frozenset({table})) != {table}:
         return None
-    return ByRows(
-        db_alias, table, key, (*version_keys(db_alias, beside), rest_key(db_alias, table))
-    )
+    return ByRows(db_alias, table, key, beside)

@@ -149,8 +149,10 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
         plan = recalled.known.plan
         params = known.params_of(recalled.known, recalled.values)
         rows = None
-        if plan.by_rows is not None:
-            rows = plan.by_rows.asked(known.pinned_by(recalled.known, recalled.values))
+        if plan.by_rows is not None and (pinned := recalled.known.pinned) is not None:
+            rows = plan.by_rows.asked(
+                pinned, known.values_pinned_by(recalled.known, recalled.values)
+            )
         return CompiledQuery(recalled.known.sql, params, why_of_plan(plan, params), plan, rows)
     outer = current.compilation
     current.compilation = compilation = Compilation()
@@ -183,7 +185,9 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
         refusal = "runs behind an execute wrapper that may change it"
     else:
         refusal = why_of_plan(plan, params)
-    rows = None if plan.by_rows is None else plan.by_rows.asked(pinned)
+    rows = None
+    if plan.by_rows is not None and pinned is not None:
+        rows = plan.by_rows.asked(pinned, pinned.values)
     return CompiledQuery(sql, params, refusal, plan, rows)
 
 

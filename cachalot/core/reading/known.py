@@ -115,7 +115,7 @@ def remember(
     bounds = None if kinds is None else _bounds_of(compiler, recalled.values)
     if bounds is not None:
         params = params[: len(params) - len(bounds)]
-        if pinned is not None and pinned.in_place(recalled.values) != pinned:
+        if pinned is not None and pinned.values_among(recalled.values) != pinned.values:
             pinned = None
     known = Known(sql, params, plan, attributes, bounds, kinds or (), kept, pinned)
     _known[recalled.place] = known
@@ -148,10 +148,11 @@ def params_of(known: Known, values: tuple[Any, ...]) -> tuple[Any, ...]:
     return known.params + values
 
 
-def pinned_by(known: Known, values: tuple[Any, ...]) -> Pinned | None:
-    """Return the rows that a known query asks for that has these values."""
+def values_pinned_by(known: Known, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the values that a known query pins that has these."""
     pinned = known.pinned
-    return pinned if pinned is None or known.bounds is None else pinned.in_place(values)
+    assert pinned is not None
+    return pinned.values if known.bounds is None else pinned.values_among(values)
 
 
 def _are_within(values: tuple[Any, ...], bounds: Any) -> bool:

@@ -45,9 +45,9 @@ class Pinned(NamedTuple):
     at: int = 0
     position: int | None = None
 
-    def in_place(self, values: tuple[Any, ...]) -> Pinned:
-        """Return what the same condition pins with other values of the WHERE clause."""
-        return self._replace(values=values[self.at : self.at + len(self.values)])
+    def values_among(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return what the same condition pins with these values of the WHERE clause."""
+        return values[self.at : self.at + len(self.values)]
 
 
 def pinned_by_write(compiler: Any) -> Pinned | None:

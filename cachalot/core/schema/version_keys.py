@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextvars import Context
 from hashlib import blake2b
+from typing import NamedTuple
 
 from django.db import connections
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
@@ -24,7 +25,6 @@ from cachalot.core.rows import ANY_ROW, RowKey, Rows, are_told_apart
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.replicas import lag_of, replicas_of
 from cachalot.core.sql.names import canonical
-from cachalot.core.sql.parameters import encode
 from cachalot.settings import cachalot_settings, has_own_table_keys, memo
 
 logger = logging.getLogger("cachalot")
@@ -139,18 +139,31 @@ def rest_key(db_alias: str, table: str) -> str:
     return _digest(b"rest", _place_of(first), name_of_database(first), table)
 
 
-def row_key(db_alias: str, table: str, row: RowKey) -> str:
-    """Return the key of the version of one row of a canonical table."""
+class RowKeys(NamedTuple):
+    """What gives the keys of rows of one table, and the seconds for which they stay pending."""
+
+    key_of: Callable[[RowKey], str]
+    seconds: int | None
+
+
+def row_keys_of(db_alias: str, table: str) -> Callable[[RowKey], str]:
+    """Return what gives the keys of the versions of a canonical table's rows."""
     first = aliases_of_database(db_alias)[0]
-    return _row_key(_place_of(first), name_of_database(first), table, row)
+    return _row_keys_of(_place_of(first), name_of_database(first), table)
 
 
 @memo(maxsize=10_000)
-def _row_key(place: str, database: str, table: str, row: RowKey) -> str:
-    name = encode((table, row))
+def _row_keys_of(place: str, database: str, table: str) -> Callable[[RowKey], str]:
+    name = b"%d:%s" % (len(table), table.encode("utf-8", "surrogatepass"))
     content = f"{len(database)}:{database}{len(place)}:{place}".encode("utf-8", "surrogatepass")
-    digest = blake2b(content + name, digest_size=_DIGEST_BYTES, person=b"row")
-    return _PREFIX + digest.hexdigest()
+    of_table = blake2b(content + name, digest_size=_DIGEST_BYTES, person=b"row")
+
+    def row_key(row: RowKey) -> str:
+        digest = of_table.copy()
+        digest.update(repr(row).encode("utf-8", "surrogatepass"))
+        return _PREFIX + digest.hexdigest()
+
+    return row_key
 
 
 def keys_to_renew(
@@ -161,7 +174,7 @@ def keys_to_renew(
     With each come the seconds for which it stays pending, None for a new version at once. They are
     given in this order: whoever reads a row that only its result names looks at its table last.
     """
-    aliases = db_alias, *lookalikes_of(db_alias), *replicas_of(db_alias)
+    aliases = _aliases_to_renew(db_alias)
     found = [(alias, key) for alias in aliases for key in version_keys(alias, tables)]
     found += [(alias, key) for alias in aliases for key in _finer_keys(alias, tables, rows)]
     keys: dict[str, int | None] = {}
@@ -171,12 +184,25 @@ def keys_to_renew(
     return keys
 
 
+def row_keys_to_renew(db_alias: str, table: str) -> tuple[RowKeys, ...]:
+    """Return what gives the version keys that a change of one row of a table concerns."""
+    if not are_told_apart():
+        return ()
+    return tuple(
+        RowKeys(row_keys_of(alias, table), lag_of(alias)) for alias in _aliases_to_renew(db_alias)
+    )
+
+
+def _aliases_to_renew(db_alias: str) -> tuple[str, ...]:
+    return db_alias, *lookalikes_of(db_alias), *replicas_of(db_alias)
+
+
 def _finer_keys(db_alias: str, tables: frozenset[str], rows: Rows) -> Iterator[str]:
     """Yield the keys of the rows of ``tables`` that change, or of their rest."""
     if not are_told_apart():
         return
     for table in sorted(tables - {SCHEMA}):
         if table in rows:
-            yield from (row_key(db_alias, table, row) for row in rows[table])
+            yield from map(row_keys_of(db_alias, table), rows[table])
         else:
             yield rest_key(db_alias, table)

@@ -13,7 +13,7 @@ from cachalot.core.reading.pinned import NEW_ROWS, Pinned
 from cachalot.core.rows import ANY_ROW, NO_ROWS, Key, Rows, are_told_apart, row_keys
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.tables import changed_with
-from cachalot.core.schema.version_keys import keys_to_renew
+from cachalot.core.schema.version_keys import RowKeys, keys_to_renew, row_keys_to_renew
 from cachalot.settings import forget_on_change
 
 
@@ -21,12 +21,22 @@ class Renewal(NamedTuple):
     """What gives tables new versions.
 
     ``alias`` is the one in DATABASES that the connection reaches; ``keys`` are as
-    ``keys_to_renew()`` gives them. ``schema_key`` is that of the schema's version.
+    ``keys_to_renew()`` gives them, without rows, of which ``rows`` gives those of some tables.
+    ``schema_key`` is that of the schema's version.
     """
 
     alias: str
     keys: dict[str, int | None]
     schema_key: str
+    rows: dict[str, tuple[RowKeys, ...]]
+
+    def of(self, rows: Rows) -> Renewal:
+        """Return what gives new versions to these rows as well."""
+        keys = dict(self.keys)
+        for table, makers in self.rows.items():
+            for key_of, seconds in makers:
+                keys.update(dict.fromkeys(map(key_of, rows[table]), seconds))
+        return self._replace(keys=keys)
 
 
 class WritePlan(NamedTuple):
@@ -65,17 +75,15 @@ def renewal_of(
     if made is not None and made[0] == basis:
         renewal = made[1]
     else:
-        reached, no_rows = alias_reached_by(connection), dict.fromkeys(rows, NO_ROWS)
-        keys, schema_key = (
-            keys_to_renew(reached, tables, no_rows),
+        reached = alias_reached_by(connection)
+        renewal = Renewal(
+            reached,
+            keys_to_renew(reached, tables, dict.fromkeys(rows, NO_ROWS)),
             catalogue.schema_key_of(connection),
+            {table: row_keys_to_renew(reached, table) for table in rows},
         )
-        renewal = Renewal(reached, keys, schema_key)
         _keep(_renewals, place, basis, renewal)
-    if any(rows.values()):
-        keys = renewal.keys | keys_to_renew(renewal.alias, tables.intersection(rows), rows)
-        renewal = renewal._replace(keys=keys)
-    return renewal
+    return renewal.of(rows) if any(rows.values()) else renewal
 
 
 def plan_of(connection: BaseDatabaseWrapper, tables: frozenset[str], deletes: bool) -> WritePlan:
