@@ -204,9 +204,9 @@ class ProtocolTests(CacheTestCase):
         private: set[str | None] = set()
         original = Overlay.touch
 
-        def note(overlay: Overlay, tables) -> None:
+        def note(overlay: Overlay, tables, rows) -> None:
             tables = list(tables)
-            original(overlay, tables)
+            original(overlay, tables, rows)
             private.update(overlay.versions(tables))
 
         with mock.patch.object(Overlay, "touch", note), transaction.atomic():

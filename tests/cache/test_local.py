@@ -105,13 +105,13 @@ class LocalTierTests(CacheTestCase):
         self.assertEqual(len(local_tier), 1)
 
     def without_shared_entries(self) -> Any:
-        return mock.patch("cachalot.core.reading.lookup.Store.entry", side_effect=AssertionError)
+        return mock.patch("cachalot.core.reading.finding.Store.entry", side_effect=AssertionError)
 
     def test_a_local_hit_asks_for_versions_alone(self) -> None:
         self.make_local()
         with (
             self.without_shared_entries(),
-            mock.patch("cachalot.core.reading.lookup.Store.read", side_effect=AssertionError),
+            mock.patch("cachalot.core.reading.finding.Store.read", side_effect=AssertionError),
         ):
             self.assertEqual(self.assertHits(names), ["A"])
 
@@ -146,7 +146,7 @@ class LocalTierTests(CacheTestCase):
         self.make_local()
         with override_settings(CACHALOT_TIMEOUT=60):
             self.make_local()
-            with mock.patch("cachalot.core.reading.lookup.wall_time") as wall_time:
+            with mock.patch("cachalot.core.reading.finding.wall_time") as wall_time:
                 key, result = next(iter(local_tier._results.items()))
                 for age, is_kept in ((59, True), (61, False)):
                     wall_time.return_value = result.stored.stored_at + age

@@ -21,7 +21,7 @@ from cachalot.core.connection.databases import (
     aliases_of_database,
     lookalikes_of,
 )
-from cachalot.core.schema.version_keys import keys_to_renew, version_keys
+from cachalot.core.schema.version_keys import keys_to_renew, rest_key, version_keys
 from cachalot.signals import post_invalidation
 from tests.library.models import Book
 from tests.support import CacheTestCase, count_queries, in_process
@@ -156,7 +156,8 @@ class CertainTests(SimpleTestCase):
                 keys = keys_to_renew("default", frozenset({"t"}))
                 (own,) = version_keys("default", frozenset({"t"}))
                 (of_replica,) = version_keys("replica", frozenset({"t"}))
-        self.assertEqual(keys, {own: None, of_replica: 4})
+                rest, rest_of_replica = rest_key("default", "t"), rest_key("replica", "t")
+        self.assertEqual(keys, {own: None, of_replica: 4, rest: None, rest_of_replica: 4})
 
 
 class LookalikeTests(SimpleTestCase):
@@ -177,7 +178,8 @@ class LookalikeTests(SimpleTestCase):
         with configured(default={"NAME": "a"}, direct={"NAME": "a", "PORT": "1"}):
             tables = frozenset({"t"})
             keys = {*version_keys("default", tables), *version_keys("direct", tables)}
-            self.assertEqual(len(keys), 2)
+            keys |= {rest_key(alias, "t") for alias in ("default", "direct")}
+            self.assertEqual(len(keys), 4)
             for alias in ("default", "direct"):
                 self.assertEqual(keys_to_renew(alias, tables), dict.fromkeys(keys))
                 self.assertCountEqual(aliases_changing_with(alias), ["default", "direct"])

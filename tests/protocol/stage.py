@@ -21,7 +21,7 @@ from cachalot.core.blocks.block import Block
 from cachalot.core.cache.entries import unpack
 from cachalot.core.cache.versions import clock, new_nonce
 from cachalot.core.reading import snapshots
-from cachalot.core.schema.version_keys import version_keys
+from cachalot.core.schema.version_keys import rest_key, row_key, version_keys
 from tests.library.models import Book, Review
 from tests.protocol.actors import (
     CACHE_ALIAS,
@@ -83,6 +83,10 @@ class Stage:
         self.protocol = protocol
         fields = {"library_book": (Book, "pages"), "library_review": (Review, "stars")}
         keys = {version_keys(DB_ALIAS, frozenset({table}))[0]: fields[table] for table in fields}
+        # Neither does it know rows, which are read here by no key.
+        for table in fields:
+            rest, row = rest_key(DB_ALIAS, table), row_key(DB_ALIAS, table, 1)
+            ScheduledCache.beside_keys |= {rest, row}
         # In the order in which the real code goes through them.
         self.version_keys = sorted(keys)
         self.fields = [keys[key] for key in self.version_keys]

@@ -16,7 +16,7 @@ from cachalot.core.cache.entries import Stored
 from cachalot.core.cache.store import Store
 from cachalot.core.collecting import Collector
 from cachalot.core.connection.overlay import Entry, Overlay
-from cachalot.core.reading import lookup, snapshots
+from cachalot.core.reading import finding, lookup, snapshots
 from tests.library.models import Book, Review
 from tests.protocol.actors import CACHE_ALIAS, Divergence, ScheduledCache, cursor_of_snapshot
 from tests.protocol.model import Protocol
@@ -154,7 +154,7 @@ class StageTests(TransactionTestCase):
         def not_confirmed(pins: Any, key: str, plan: Any) -> Any:
             with cache_in_use() as cache:
                 stored = cache.entry(key, pins)
-            return None if stored is None else lookup._unpacked(key, pins, stored)
+            return None if stored is None else finding._unpacked(key, pins, stored)
 
         statement, cold, transaction, pinned = ALL[0], ALL[1], ALL[2], PINS[0]
         torn = BLOCKS[0]
@@ -165,8 +165,8 @@ class StageTests(TransactionTestCase):
             (statement, store, "stored_in", lambda key, entry, nonces: Stored(*entry[2:])),
             (cold, ScheduledCache, "add", set_instead),
             (transaction, Overlay, "publishable", publish_all),
-            (transaction, Overlay, "touch", lambda overlay, tables: None),
-            (pinned, lookup, "_find_of_snapshot", not_confirmed),
+            (transaction, Overlay, "touch", lambda overlay, tables, rows: None),
+            (pinned, lookup, "find_of_snapshot", not_confirmed),
             (torn, entries, "are_in_force", lambda keys, nonces: True),
             (torn, Collector, "spoil", lambda collector, reason: None),
         ):

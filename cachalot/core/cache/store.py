@@ -58,6 +58,31 @@ class Store:
             return nonces, None, other
         return nonces, self._stored_in(entry_key, entry, nonces), other
 
+    def read_either(
+        self, sets: tuple[Sequence[str], Sequence[str]], entry_key: str, other_key: str
+    ) -> tuple[list[tuple[str, ...] | None], tuple[tuple[str, ...], Stored] | None, Any]:
+        """Do what ``read()`` does for an entry that may be of either set of versions.
+
+        The nonces of each set are told, None while a writer is at work on a key of it; and the
+        result with those that it is stored under.
+        """
+        keys = tuple(dict.fromkeys((*sets[0], *sets[1])))
+        raws = self.backend.get((*keys, other_key), (entry_key,))
+        entry, other = raws.pop(), raws.pop()
+        if None in raws:
+            raws = self._completed(keys, raws)
+        known = dict(zip(keys, map(self.backend.nonce_of, raws), strict=True))
+        found = [tuple([known[key] for key in version_keys]) for version_keys in sets]
+        nonces: Any = [None if None in each else each for each in found]
+        if None in nonces:
+            self._require_versions(raws)
+        value = None if entry is None else self.backend.loads(entry)
+        if value is not None:
+            for each in nonces:
+                if each is not None and (stored := stored_in(entry_key, value, each)) is not None:
+                    return nonces, (each, stored), other
+        return nonces, None, other
+
     def current(self, version_keys: Sequence[str]) -> tuple[str, ...] | None:
         """Return the nonces now valid, None while a writer is at work on one of them."""
         return self._nonces(version_keys, self.backend.get(version_keys))
@@ -79,14 +104,20 @@ class Store:
         nonces = tuple(map(self.backend.nonce_of, raws))
         if None not in nonces:
             return nonces  # type: ignore[return-value]
-        # A foreign value under a version key: the table counts as pending until its next write
-        # replaces it.
+        self._require_versions(raws)
+        return None
+
+    def _require_versions(self, raws: Sequence[Any]) -> None:
+        """Raise ``MissingVersions`` if some are none because the serializer spoils them.
+
+        Beside it a foreign value under the key of a version counts as pending until the next write
+        replaces it.
+        """
         if what_serializer_spoils(self.cache) is not None and any(
-            nonce is None and not is_version(self.backend.loads(raw))
-            for nonce, raw in zip(nonces, raws, strict=True)
+            self.backend.nonce_of(raw) is None and not is_version(self.backend.loads(raw))
+            for raw in raws
         ):
             raise MissingVersions(SPOILS)
-        return None
 
     def _completed(self, version_keys: Sequence[str], raws: list[Any]) -> list[Any]:
         """Return the raw version in force under each key, where ``raws`` lacks some."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cachalot.core.cache.entries import Stored
 from cachalot.core.cache.versions import clock, new_nonce
+from cachalot.core.rows import ANY_ROW, MAX_ROWS, NO_ROWS, RowKey, Rows
 
 #: Bytes of results that one transaction keeps; the oldest go first.
 OVERLAY_BYTES = 16 * 1024 * 1024
@@ -35,7 +36,19 @@ class Level:
     def __init__(self, name: str | None) -> None:
         self.name = name
         self.versions: dict[str, str] = {}
+        #: Which rows of these tables were written, of those of which not any may have been.
+        self.rows: dict[str, frozenset[RowKey]] = {}
         self.entries: dict[str, Entry] = {}
+
+    def add(self, versions: Mapping[str, str], rows: Rows) -> None:
+        """Take in what was written since: private versions of tables, and their ``rows``."""
+        for table in versions:
+            if table in self.versions and table not in self.rows:
+                continue  # any row was
+            known, more = self.rows.pop(table, NO_ROWS), rows.get(table)
+            if more is not None and len(known | more) <= MAX_ROWS:
+                self.rows[table] = known | more
+        self.versions.update(versions)
 
 
 class Overlay:
@@ -63,11 +76,21 @@ class Overlay:
         if self.schema is None:
             self.schema = version
 
-    def touch(self, tables: Iterable[str]) -> None:
-        """Give ``tables`` new private versions: the transaction has written them."""
-        versions = self.levels[-1].versions
-        for table in tables:
-            versions[table] = new_nonce()
+    def rows(self) -> Rows:
+        """Return the rows that were written, of those dirty tables of which not any may be."""
+        dirty = Level(None)
+        for level in self.levels:
+            dirty.add(level.versions, level.rows)
+        return dirty.rows
+
+    def touch(self, tables: Iterable[str], rows: Rows = ANY_ROW) -> None:
+        """Give ``tables`` new private versions: the transaction has written them.
+
+        Of those that ``rows`` names no others were.
+        """
+        versions = {table: new_nonce() for table in tables}
+        self.levels[-1].add(versions, rows)
+        for table in versions:
             self.touched_at[table] = clock()
 
     def versions(self, tables: Sequence[str]) -> tuple[str | None, ...]:
@@ -134,7 +157,7 @@ class Overlay:
             return
         below = self.levels[position - 1]
         for level in self.levels[position:]:
-            below.versions.update(level.versions)
+            below.add(level.versions, level.rows)
             for key, entry in level.entries.items():
                 replaced = below.entries.pop(key, None)
                 if replaced is not None:

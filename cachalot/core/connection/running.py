@@ -26,8 +26,9 @@ class Running(threading.local):
     own: tuple[object, ...] = ()
     #: The one of them that a cursor has been given last.
     given: object = None
-    #: Frames of enclosing writes outside a transaction, with the tables that each marked pending.
-    marks: tuple[tuple[FrameType, frozenset[str]], ...] = ()
+    #: Frames of enclosing writes outside a transaction, with the tables that each marked pending,
+    #: and what marks all of these where only some rows are.
+    marks: tuple[tuple[FrameType, frozenset[str], Callable[[], None]], ...] = ()
     #: Grows when a statement sets what queries see and no key tells beforehand.
     settings = 0
 
@@ -58,7 +59,13 @@ class Running(threading.local):
             on_stack.add(frame)
             frame = frame.f_back
         self.marks = tuple(mark for mark in self.marks if mark[0] in on_stack)
-        return frozenset().union(*(tables for _, tables in self.marks))
+        return frozenset().union(*(tables for _, tables, _ in self.marks))
+
+    def widen(self, tables: frozenset[str]) -> None:
+        """Have enclosing writes mark all of ``tables``: something in them writes these as well."""
+        for _, marked, widen in self.marks:
+            if not marked.isdisjoint(tables):
+                widen()
 
 
 def frame_of_body() -> FrameType | None:

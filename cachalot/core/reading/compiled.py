@@ -12,7 +12,9 @@ from cachalot.core.connection.ready import Ready
 from cachalot.core.connection.state import state_of
 from cachalot.core.connection.wrappers import may_change_statements
 from cachalot.core.reading import known
+from cachalot.core.reading.by_rows import ByRows, RowsAsked, by_rows_of
 from cachalot.core.reading.keys import SET_BY_QUERIES, digest_before_params
+from cachalot.core.reading.pinned import Pinned, pinned_by_read
 from cachalot.core.reading.worth import Worth
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import NONE, Catalogue
@@ -41,11 +43,11 @@ FRESH = "_cachalot_fresh"
 class Compilation:
     """What the compilers, nested ones included, report while one query is compiled."""
 
-    __slots__ = ("has_foreign_source", "is_fresh", "locks_rows", "tables", "texts")
+    __slots__ = ("has_foreign_source", "is_fresh", "locks_rows", "sources", "texts")
 
     def __init__(self) -> None:
-        #: As their models spell them.
-        self.tables: set[str] = set()
+        #: The tables as their models spell them, each as often as it is read.
+        self.sources: list[str] = []
         self.texts: list[str] = []
         self.locks_rows = False
         #: Whether somebody wants it to be asked each time.
@@ -60,10 +62,10 @@ class Compilation:
             if is_used[alias]:
                 table = getattr(source, "table_name", None)
                 if isinstance(table, str):
-                    self.tables.add(table)
+                    self.sources.append(table)
                 else:
                     self.has_foreign_source = True
-        self.tables.update(query.extra_tables)
+        self.sources += query.extra_tables
         if query.select_for_update:
             self.locks_rows = True
         if hasattr(query, FRESH):
@@ -94,7 +96,8 @@ class Plan(NamedTuple):
     ``tables`` are canonical names. ``bypass`` says why it cannot be told here and now what they
     mean, ``refusal`` why no query of this text may be cached; both may be None. ``timeout`` is in
     seconds, None is for ever. ``digest`` is the key's, still without parameters. ``worth`` is what
-    has become of its reads.
+    has become of its reads. ``by_rows`` tells the rows apart that it may depend on in place of
+    their table.
     """
 
     epoch: int
@@ -106,15 +109,20 @@ class Plan(NamedTuple):
     timeout: float | None
     digest: Any
     worth: Worth
+    by_rows: ByRows | None = None
 
 
 class CompiledQuery(NamedTuple):
-    """The result of one compilation; ``refusal`` says why it must not be cached, or is None."""
+    """The result of one compilation; ``refusal`` says why it must not be cached, or is None.
+
+    ``rows`` are those that it has ``pinned``, None where its tables count whole.
+    """
 
     sql: str
     params: Any
     refusal: str | None
     plan: Plan
+    rows: RowsAsked | None
 
     @property
     def tables(self) -> frozenset[str]:
@@ -140,7 +148,10 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
     if recalled.known is not None:
         plan = recalled.known.plan
         params = known.params_of(recalled.known, recalled.values)
-        return CompiledQuery(recalled.known.sql, params, why_of_plan(plan, params), plan)
+        rows = None
+        if plan.by_rows is not None:
+            rows = plan.by_rows.asked(known.pinned_by(recalled.known, recalled.values))
+        return CompiledQuery(recalled.known.sql, params, why_of_plan(plan, params), plan, rows)
     outer = current.compilation
     current.compilation = compilation = Compilation()
     try:
@@ -155,9 +166,10 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
         connection.ensure_connection()
     origin = origin_of(connection) if ready is None else ready.origin
     plan = _plans.get((origin, sql))
+    pinned = pinned_by_read(compiler)
     if plan is None or plan.epoch != catalogue.epoch:
-        plan = _make_plan(connection, origin, sql, compilation)
-    known.remember(compiler, recalled, sql, params, plan)
+        plan = _make_plan(connection, origin, sql, compilation, pinned)
+    known.remember(compiler, recalled, sql, params, plan, pinned)
     refusal: str | None
     if compilation.locks_rows:
         refusal = "locks rows"
@@ -171,7 +183,8 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
         refusal = "runs behind an execute wrapper that may change it"
     else:
         refusal = why_of_plan(plan, params)
-    return CompiledQuery(sql, params, refusal, plan)
+    rows = None if plan.by_rows is None else plan.by_rows.asked(pinned)
+    return CompiledQuery(sql, params, refusal, plan, rows)
 
 
 def plan_of_text(connection: Any, sql: str) -> Plan:
@@ -195,7 +208,13 @@ def why_of_plan(plan: Plan, params: Any) -> str | None:
     return plan.refusal
 
 
-def _make_plan(connection: Any, origin: bytes, sql: str, compilation: Compilation) -> Plan:
+def _make_plan(
+    connection: Any,
+    origin: bytes,
+    sql: str,
+    compilation: Compilation,
+    pinned: Pinned | None = None,
+) -> Plan:
     # Reading it may outdate what was derived from the one before.
     catalogue.catalogue_of(connection)
     epoch = catalogue.epoch
@@ -210,7 +229,7 @@ def _make_plan(connection: Any, origin: bytes, sql: str, compilation: Compilatio
         named, tables = tables, schema.read_by(tables)
         if not schema.unexamined.isdisjoint(tables):
             if catalogue.examine(connection):
-                return _make_plan(connection, origin, sql, compilation)
+                return _make_plan(connection, origin, sql, compilation, pinned)
             schema = None
     if schema is None:
         bypass = _UNKNOWN_SCHEMA
@@ -227,6 +246,9 @@ def _make_plan(connection: Any, origin: bytes, sql: str, compilation: Compilatio
         timeout_of(tables),
         digest_before_params(origin, sql),
         Worth(),
+        None
+        if schema is None or pinned is None or analysis.has_raw_source
+        else by_rows_of(connection.alias, schema, pinned, compilation.sources),
     )
     if bypass is None:
         _plans.remember((origin, sql), plan, sql)
@@ -256,7 +278,7 @@ def _why_refused(
 def _analyse(sql: str, vendor: str, compilation: Compilation) -> Analysis:
     analysis = _analyses.get((vendor, sql))
     if analysis is None:
-        tables = set(map(canonical, compilation.tables))
+        tables = set(map(canonical, compilation.sources))
         has_raw_source = (
             cachalot_settings.CACHALOT_FINAL_SQL_CHECK
             or compilation.has_foreign_source

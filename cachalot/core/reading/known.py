@@ -16,6 +16,7 @@ from django.db.models.fields import related_lookups
 from django.db.models.sql.where import WhereNode
 
 from cachalot.core.reading.originals import is_djangos
+from cachalot.core.reading.pinned import Pinned
 from cachalot.core.reading.shapes import fingerprint, known_by_address
 from cachalot.core.schema import catalogue
 from cachalot.settings import forget_on_change
@@ -39,7 +40,7 @@ class Known(NamedTuple):
     In the open form there are bounds for each value, None for one of a kind without, and ``params``
     are only those that come before the values; ``kinds`` are what the engine makes of the values to
     tell the driver their type, None for those that stay as they are. ``kept`` are the objects that
-    the fingerprint knows by their address.
+    the fingerprint knows by their address. ``pinned`` are the rows that it asked for.
     """
 
     sql: str
@@ -49,6 +50,7 @@ class Known(NamedTuple):
     bounds: tuple[tuple[int, int] | None, ...] | None
     kinds: tuple[type | None, ...]
     kept: tuple[object, ...]
+    pinned: Pinned | None
 
 
 #: Where a query is known: by session, class of the compiler, ``elide_empty`` and shape.
@@ -99,7 +101,9 @@ def find(compiler: Any, origin: bytes, shape: tuple[Any, ...], values: tuple[Any
     return Recalled(place, values, known)
 
 
-def remember(compiler: Any, recalled: Recalled, sql: str, params: Any, plan: Any) -> None:
+def remember(
+    compiler: Any, recalled: Recalled, sql: str, params: Any, plan: Any, pinned: Pinned | None
+) -> None:
     """Know the query next time, which ``compiler`` has just compiled."""
     if recalled.place is None or plan.bypass is not None:
         return
@@ -111,7 +115,9 @@ def remember(compiler: Any, recalled: Recalled, sql: str, params: Any, plan: Any
     bounds = None if kinds is None else _bounds_of(compiler, recalled.values)
     if bounds is not None:
         params = params[: len(params) - len(bounds)]
-    known = Known(sql, params, plan, attributes, bounds, kinds or (), kept)
+        if pinned is not None and pinned.in_place(recalled.values) != pinned:
+            pinned = None
+    known = Known(sql, params, plan, attributes, bounds, kinds or (), kept, pinned)
     _known[recalled.place] = known
     if bounds is None:
         _known[(*recalled.place, recalled.values)] = known
@@ -140,6 +146,12 @@ def params_of(known: Known, values: tuple[Any, ...]) -> tuple[Any, ...]:
             ]
         )
     return known.params + values
+
+
+def pinned_by(known: Known, values: tuple[Any, ...]) -> Pinned | None:
+    """Return the rows that a known query asks for that has these values."""
+    pinned = known.pinned
+    return pinned if pinned is None or known.bounds is None else pinned.in_place(values)
 
 
 def _are_within(values: tuple[Any, ...], bounds: Any) -> bool:

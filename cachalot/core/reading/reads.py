@@ -72,7 +72,7 @@ def read(
     refuse_what_is_forbidden(connection)
     try:
         key = key_of(compiler, query, result_type)
-        target, hit = look_up(state, connection, key, query.plan)
+        target, hit = look_up(state, connection, key, query.plan, query.rows)
         if hit is not None and not is_heard:
             return _as_asked(hit.rows, result_type, chunked_fetch)
     except Refused as error:
@@ -196,7 +196,8 @@ class _Reading:
                 state = state_of(self._compiler.connection)
                 if collector is not None and is_overtaken(state, target):
                     collector.spoil(f"the result of a query {OVERTAKEN}")
-                size = store(state, target, self._query.tables, rows, seconds)
+                found = rows if self._arguments[0] != SINGLE else [] if rows is None else [rows]
+                size = store(state, target.judging(found), self._query.tables, rows, seconds)
             except Unstorable as unstorable:
                 give_up(unstorable.sentence())
             else:

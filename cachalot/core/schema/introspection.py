@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from cachalot.core.rows import Key
 from cachalot.core.sql.routines import NO_WRITERS, Writers
 from cachalot.core.sql.text import (
     WORD,
@@ -36,7 +37,8 @@ class Catalogue:
     table or view may differ though no table has changed; ``implied`` maps words and operators to
     the functions that are called where they stand, the empty word to those that may be called
     anywhere. Whether views are volatile that are ``unexamined`` is not known yet. ``setters`` are
-    functions that may change the session, ``settings`` what the server sets on new ones.
+    functions that may change the session, ``settings`` what the server sets on new ones. ``keys``
+    has the tables a write of one row of which changes that row alone, and what tells rows apart.
     """
 
     tables: frozenset[str] = frozenset()
@@ -52,6 +54,7 @@ class Catalogue:
     unexamined: frozenset[str] = frozenset()
     setters: frozenset[str] = frozenset()
     settings: tuple[str, ...] = ()
+    keys: Mapping[str, Key] = field(default_factory=dict)
 
     @cached_property
     def _odd_tables(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from cachalot.core.rows import Key
 from cachalot.core.schema.introspection import (
     NONE,
     Catalogue,
@@ -33,9 +34,10 @@ UNION ALL
 SELECT 'trigger', event_object_table, action_statement, NULL, NULL
   FROM information_schema.triggers WHERE event_object_schema = DATABASE()
 UNION ALL
-SELECT 'column', table_name, generation_expression, NULL, NULL
+SELECT 'column', table_name, generation_expression, IF(column_key = 'PRI', column_name, NULL),
+       data_type
   FROM information_schema.columns
- WHERE table_schema = DATABASE() AND generation_expression <> ''
+ WHERE table_schema = DATABASE() AND (generation_expression <> '' OR column_key = 'PRI')
 """
 # MariaDB's own, in a fraction of the time: the standard's opens every table. It asks for the
 # privilege PROCESS. Names are as in the file system; of TYPE's bits 1 and 2 are what a DELETE does,
@@ -65,6 +67,11 @@ _NOT_FOR_US = frozenset({1109, 1227})
 _TRANSACTIONAL_ENGINES = frozenset({"innodb", "ndbcluster", "ndb", "rocksdb", "tokudb", "xtradb"})
 _DECLARED_READ_ONLY = frozenset({"NO SQL", "READS SQL DATA"})
 _ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
+# Texts are not among them: collations take many for equal, and most ignore blanks at the end.
+_KINDS = {
+    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint"), "integer"),
+    "uuid": "uuid",
+}
 # Their rows show up in no statement on them.
 _SEQUENCE, _MERGE = "SEQUENCE", "mrg_myisam"
 
@@ -137,7 +144,22 @@ class _Reading:
             writers,
             volatile_views(views, "mysql", functions) | self._volatile_tables(),
             setters=frozenset(routine.name for routine in routines),
+            keys=self._keys(),
         )
+
+    def _keys(self) -> dict[str, Key]:
+        """Return the keys of tables a write of one row of which changes that row alone."""
+        columns: dict[str, list[Key]] = defaultdict(list)
+        for name, _, column, type_name in self._rows["column"]:
+            if column is not None:
+                columns[canonical(name)].append(Key(column, _KINDS.get(type_name.lower(), "")))
+        excluded = {canonical(name) for name, *_ in self._rows["trigger"]}
+        excluded |= {canonical(name) for name, other, *_ in self._rows["cascade"] if name == other}
+        return {
+            table: keys[0]
+            for table, keys in columns.items()
+            if len(keys) == 1 and keys[0].kind and table not in excluded
+        }
 
     def _volatile_tables(self) -> dict[str, str]:
         volatile = {}
@@ -149,7 +171,7 @@ class _Reading:
                 volatile[canonical(name)] = f"reads {name}, which is a MERGE table"
                 add(self._changes, canonical(name), self._untransactional)
         for name, expression, *_ in self._rows["column"]:
-            volatility = volatility_of(expression, "mysql")
+            volatility = volatility_of(expression or "", "mysql")
             if reason := volatility.reason or (volatility.is_random and "uses chance"):
                 volatile[canonical(name)] = f"reads {name}, a column of which {reason}"
         return volatile

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+from cachalot.core.rows import Key
 from cachalot.core.schema.introspection import NONE, SCHEMA, Catalogue, add, called
 from cachalot.core.schema.postgresql_query import statements
 from cachalot.core.sql.names import canonical
@@ -143,7 +144,16 @@ class _Reading:
             ),
             settings=tuple(sorted(" ".join(filter(None, row)) for row in self._rows["setting"])),
             unexamined=frozenset(self._names(name) for name, *_ in self._rows["unexamined"]),
+            keys=self._keys(),
         )
+
+    def _keys(self) -> dict[str, Key]:
+        # Relations of one name in several schemas: any may be meant, so all must have the key.
+        named = Counter(self._names(name) for name, *_ in self._rows["relation"])
+        found = Counter(
+            (self._names(name), Key(column, kind)) for name, column, kind, *_ in self._rows["key"]
+        )
+        return {table: key for (table, key), count in found.items() if count == named[table]}
 
     def _note_relations(self) -> None:
         reads: dict[str, set[str]] = defaultdict(set)

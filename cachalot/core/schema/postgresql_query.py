@@ -92,6 +92,25 @@ SELECT 'cascade', parent.relname, child.relname, c.confupdtype::text, NULL, NULL
   JOIN relation child ON child.oid = c.conrelid
  WHERE c.contype = 'f' AND (c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd'))
 UNION ALL
+SELECT 'key', c.relname, a.attname,
+       CASE WHEN a.atttypid = 'uuid'::regtype THEN 'uuid'
+            WHEN a.attcollation = 0 THEN 'integer' ELSE 'text' END, NULL, NULL
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+  JOIN relation ON relation.oid = c.oid
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+  LEFT JOIN pg_collation l ON l.oid = a.attcollation
+ WHERE i.indisprimary AND i.indisvalid AND i.indimmediate AND i.indnkeyatts = 1
+   AND c.relkind = 'r' AND NOT (c.relhasrules OR c.relispartition OR c.relhassubclass
+                                OR c.relrowsecurity)
+   AND (a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'uuid'::regtype)
+        OR (a.atttypid IN ('text'::regtype, 'varchar'::regtype) AND l.collisdeterministic))
+   AND c.oid NOT IN (
+        SELECT inhrelid FROM pg_inherits
+        UNION ALL SELECT tgrelid FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT conrelid FROM pg_constraint
+                   WHERE contype = 'f' AND confrelid = conrelid
+                     AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd')))
+UNION ALL
 SELECT 'routine', p.proname, p.lanname, p.provolatile::text,
        CASE WHEN p.prosrc <> '' OR p.lanname <> 'sql' THEN p.prosrc ELSE (
            SELECT concat(CASE WHEN to_jsonb(p.*) ->> 'prosqlbody' ~ ':commandType [2-9]'

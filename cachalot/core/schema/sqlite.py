@@ -8,6 +8,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.connection.cursor import driver_cursor
+from cachalot.core.rows import Key
 from cachalot.core.schema.introspection import (
     NONE,
     Catalogue,
@@ -23,6 +24,17 @@ _MASTER = (
     "SELECT name, tbl_name, type, sql FROM {} "
     "WHERE sql IS NOT NULL AND type <> 'index' AND name NOT GLOB 'sqlite_*'"
 )
+# Each table with the last column of its primary key, how many there are, and the collation of its
+# index. An INTEGER PRIMARY KEY has none.
+_KEYS = """
+SELECT m.name, max(t.name), count(*), max(upper(t.type)), max(x.coll)
+  FROM {}.sqlite_master m JOIN pragma_table_info(m.name, '{}') t ON t.pk > 0
+  LEFT JOIN pragma_index_list(m.name, '{}') i ON i.origin = 'pk'
+  LEFT JOIN pragma_index_xinfo(i.name, '{}') x ON x.cid = t.cid AND x.key
+ WHERE m.type = 'table' GROUP BY m.name
+"""
+# What a table may do to other rows where a new one meets them.
+_REPLACES = re.compile(r"\bON\s+CONFLICT\s+REPLACE\b", re.IGNORECASE)
 _ACTION = re.compile(r"\bCASCADE\b|\bSET\s+(?:NULL|DEFAULT)\b", re.IGNORECASE)
 _ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 # SQLITE_DETERMINISTIC; and the aggregates of Django, which sqlite3 cannot register as such
@@ -42,12 +54,16 @@ def read(cursor: Any, is_thorough: bool) -> Catalogue:
     cursor.execute("PRAGMA database_list")
     # What belongs to the session alone is in "temp", which is listed once there is something in it.
     rows, references = [], []
+    key_rows: list[tuple[str, str, int, str, str | None]] = []
     for _, schema, _ in cursor.fetchall():
         quoted = schema.replace('"', '""')
         master = "sqlite_temp_master" if schema == "temp" else f'"{quoted}".sqlite_master'
         cursor.execute(_MASTER.format(master))
         own = cursor.fetchall()
         rows += own
+        if schema != "temp":
+            cursor.execute(_KEYS.replace("{}", f'"{quoted}"', 1).replace("'{}'", _literal(schema)))
+            key_rows += cursor.fetchall()
         for name, _, kind, sql in own:
             if kind == "table" and _ACTION.search(sql):
                 table = name.replace('"', '""')
@@ -79,7 +95,38 @@ def read(cursor: Any, is_thorough: bool) -> Catalogue:
         if not {on_update, on_delete}.isdisjoint(_ACTIONS):
             edges = changes if on_update in _ACTIONS else cascades
             add(edges, canonical(parent), frozenset({child}))
-    return Catalogue(tables, reads, changes, cascades, volatile=volatile)
+    keys = _keys(key_rows, rows, references)
+    return Catalogue(tables, reads, changes, cascades, volatile=volatile, keys=keys)
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _keys(
+    key_rows: list[tuple[str, str, int, str, str | None]],
+    rows: list[tuple[str, str, str, str]],
+    references: list[tuple[Any, ...]],
+) -> dict[str, Key]:
+    """Return the keys of tables a write of one row of which changes that row alone."""
+    keys: dict[str, Key] = {}
+    definitions: dict[str, list[str]] = {}
+    for name, table, kind, sql in rows:
+        # A trigger belongs to its table, a view to nothing.
+        definitions.setdefault(canonical(table if kind == "trigger" else name), []).append(sql)
+    own = {child for child, parent, *_ in references if child == canonical(parent)}
+    for name, column, columns, type_name, collation in key_rows:
+        table = canonical(name)
+        # One definition: no trigger, and no other table of the name in another database.
+        texts = definitions.get(table, [])
+        if columns != 1 or len(texts) != 1 or table in own or _REPLACES.search(texts[0]):
+            continue
+        # Affinities: https://www.sqlite.org/datatype3.html, section 3.1.
+        if "INT" in type_name:
+            keys[table] = Key(column, "integer")
+        elif collation == "BINARY" and any(word in type_name for word in ("CHAR", "CLOB", "TEXT")):
+            keys[table] = Key(column, "text")
+    return keys
 
 
 def volatile_functions(

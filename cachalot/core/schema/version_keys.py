@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context
 from hashlib import blake2b
 
@@ -20,9 +20,11 @@ from cachalot.core.connection.databases import (
     name_of_database,
 )
 from cachalot.core.connection.origin import place_in_memory
+from cachalot.core.rows import ANY_ROW, RowKey, Rows, are_told_apart
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.replicas import lag_of, replicas_of
 from cachalot.core.sql.names import canonical
+from cachalot.core.sql.parameters import encode
 from cachalot.settings import cachalot_settings, has_own_table_keys, memo
 
 logger = logging.getLogger("cachalot")
@@ -131,15 +133,50 @@ def version_keys(db_alias: str, tables: frozenset[str]) -> tuple[str, ...]:
     return _sorted_version_keys(name_of_database(first), _place_of(first), first, tables)
 
 
-def keys_to_renew(db_alias: str, tables: frozenset[str]) -> dict[str, int | None]:
+def rest_key(db_alias: str, table: str) -> str:
+    """Return the key of the version of all of a canonical table that cannot be told by rows."""
+    first = aliases_of_database(db_alias)[0]
+    return _digest(b"rest", _place_of(first), name_of_database(first), table)
+
+
+def row_key(db_alias: str, table: str, row: RowKey) -> str:
+    """Return the key of the version of one row of a canonical table."""
+    first = aliases_of_database(db_alias)[0]
+    return _row_key(_place_of(first), name_of_database(first), table, row)
+
+
+@memo(maxsize=10_000)
+def _row_key(place: str, database: str, table: str, row: RowKey) -> str:
+    name = encode((table, row))
+    content = f"{len(database)}:{database}{len(place)}:{place}".encode("utf-8", "surrogatepass")
+    digest = blake2b(content + name, digest_size=_DIGEST_BYTES, person=b"row")
+    return _PREFIX + digest.hexdigest()
+
+
+def keys_to_renew(
+    db_alias: str, tables: frozenset[str], rows: Rows = ANY_ROW
+) -> dict[str, int | None]:
     """Return the version keys that a change of ``tables`` concerns, those of replicas included.
 
-    With each come the seconds for which it stays pending, None for a new version at once.
+    With each come the seconds for which it stays pending, None for a new version at once. They are
+    given in this order: whoever reads a row that only its result names looks at its table last.
     """
-    keys: dict[str, int | None] = dict.fromkeys(version_keys(db_alias, tables), lag_of(db_alias))
-    for alias in (*lookalikes_of(db_alias), *replicas_of(db_alias)):
-        lag = lag_of(alias)
-        for key in version_keys(alias, tables):
-            # A generator of the project's own may give a key to several databases.
-            keys[key] = max(lag or 0, keys.get(key) or 0) or None
+    aliases = db_alias, *lookalikes_of(db_alias), *replicas_of(db_alias)
+    found = [(alias, key) for alias in aliases for key in version_keys(alias, tables)]
+    found += [(alias, key) for alias in aliases for key in _finer_keys(alias, tables, rows)]
+    keys: dict[str, int | None] = {}
+    for alias, key in found:
+        # A generator of the project's own may give a key to several databases.
+        keys[key] = max(lag_of(alias) or 0, keys.get(key) or 0) or None
     return keys
+
+
+def _finer_keys(db_alias: str, tables: frozenset[str], rows: Rows) -> Iterator[str]:
+    """Yield the keys of the rows of ``tables`` that change, or of their rest."""
+    if not are_told_apart():
+        return
+    for table in sorted(tables - {SCHEMA}):
+        if table in rows:
+            yield from (row_key(db_alias, table, row) for row in rows[table])
+        else:
+            yield rest_key(db_alias, table)

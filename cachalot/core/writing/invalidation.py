@@ -17,9 +17,10 @@ from cachalot.core.connection.databases import alias_reached_by, aliases_changin
 from cachalot.core.connection.driver import is_at_work
 from cachalot.core.connection.state import state_of
 from cachalot.core.interruptions import is_interruption
+from cachalot.core.rows import ANY_ROW, Rows
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.tables import display_name
-from cachalot.core.schema.version_keys import keys_to_renew, version_keys
+from cachalot.core.schema.version_keys import keys_to_renew
 from cachalot.core.writing.plans import Renewal, renewal_of
 from cachalot.settings import cachalot_settings
 from cachalot.signals import post_invalidation
@@ -49,9 +50,10 @@ class Invalidation:
 
     Call ``begin()``, what makes the change visible, and ``end()``, all in one ``try``; whatever it
     raises goes to ``fail()``, for nobody knows how far it came. ``renewal`` is that of the tables,
-    if it is at hand. ``follows`` has the version of the schema read along, ``fetches`` tells
-    that the change may be made only while its rows are fetched, ``announces`` that the signals wait
-    for nothing else if it is final only later.
+    if it is at hand, and ``rows`` are those of them that change, where not any may. ``follows`` has
+    the version of the schema read along, ``fetches`` tells that the change may be made only while
+    its rows are fetched, ``announces`` that the signals wait for nothing else if it is final only
+    later.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Invalidation:
         connection: BaseDatabaseWrapper,
         tables: frozenset[str],
         renewal: Renewal | None = None,
+        rows: Rows = ANY_ROW,
         *,
         follows: bool = False,
         fetches: bool = False,
@@ -69,7 +72,7 @@ class Invalidation:
         self._announces = announces
         self._tables = tables
         if tables and renewal is None:
-            renewal = renewal_of(connection, tables)
+            renewal = renewal_of(connection, tables, rows)
         self._keys = renewal.keys if tables and renewal is not None else {}
         self._schema_key = renewal.schema_key if follows and renewal is not None else None
         #: The version of the schema as it was when the tables had been marked pending or renewed
@@ -174,7 +177,7 @@ def look_again(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> None:
     not yet seen. ``get_or_create()`` looks for them.
     """
     if cachalot_settings.CACHALOT_MAX_STALENESS:
-        recent_versions.forget(version_keys(alias_reached_by(connection), tables))
+        recent_versions.forget(keys_to_renew(alias_reached_by(connection), tables))
 
 
 def finish(connection: BaseDatabaseWrapper) -> None:

@@ -9,6 +9,8 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.connection.databases import alias_reached_by, databases_now
+from cachalot.core.reading.pinned import NEW_ROWS, Pinned
+from cachalot.core.rows import ANY_ROW, NO_ROWS, Key, Rows, are_told_apart, row_keys
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.tables import changed_with
 from cachalot.core.schema.version_keys import keys_to_renew
@@ -28,30 +30,51 @@ class Renewal(NamedTuple):
 
 
 class WritePlan(NamedTuple):
-    """The tables that a write changes, and what gives them new versions."""
+    """The tables that a write changes, and what gives them new versions.
+
+    ``key`` tells their rows apart, if a write of one row changes nothing but that row.
+    """
 
     changed: frozenset[str]
     renewal: Renewal
+    key: Key | None
+
+    def rows_of(self, pinned: Pinned | None) -> Rows:
+        """Return the rows that the write changes if its condition pins them."""
+        if self.key is None or pinned is None or pinned.column not in (self.key.column, NEW_ROWS):
+            return ANY_ROW
+        rows = row_keys(self.key, pinned.values)
+        return ANY_ROW if rows is None else dict.fromkeys(self.changed, rows)
 
 
 # What a renewal or a plan was made of, which may be another by now: the databases there are, which
 # others may be the one at hand, and for plans the catalogue.
 _Basis = tuple[object, ...]
 
-_renewals: dict[tuple[str, frozenset[str]], tuple[_Basis, Renewal]] = {}
+_renewals: dict[tuple[str, frozenset[str], frozenset[str]], tuple[_Basis, Renewal]] = {}
 _plans: dict[tuple[str, frozenset[str], bool], tuple[_Basis, WritePlan]] = {}
 _MAX_MADE = 4096
 
 
-def renewal_of(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> Renewal:
-    """Return what gives canonical ``tables`` new versions."""
-    basis, place = _basis_of(connection), (connection.alias, tables)
+def renewal_of(
+    connection: BaseDatabaseWrapper, tables: frozenset[str], rows: Rows = ANY_ROW
+) -> Renewal:
+    """Return what gives canonical ``tables`` new versions, of which some ``rows`` alone change."""
+    basis, place = _basis_of(connection), (connection.alias, tables, frozenset(rows))
     made = _renewals.get(place)
     if made is not None and made[0] == basis:
-        return made[1]
-    reached = alias_reached_by(connection)
-    renewal = Renewal(reached, keys_to_renew(reached, tables), catalogue.schema_key_of(connection))
-    _keep(_renewals, place, basis, renewal)
+        renewal = made[1]
+    else:
+        reached, no_rows = alias_reached_by(connection), dict.fromkeys(rows, NO_ROWS)
+        keys, schema_key = (
+            keys_to_renew(reached, tables, no_rows),
+            catalogue.schema_key_of(connection),
+        )
+        renewal = Renewal(reached, keys, schema_key)
+        _keep(_renewals, place, basis, renewal)
+    if any(rows.values()):
+        keys = renewal.keys | keys_to_renew(renewal.alias, tables.intersection(rows), rows)
+        renewal = renewal._replace(keys=keys)
     return renewal
 
 
@@ -62,8 +85,10 @@ def plan_of(connection: BaseDatabaseWrapper, tables: frozenset[str], deletes: bo
     if made is not None and made[0] == (*basis, catalogue.settled(connection)):
         return made[1]
     changed = _changed_by(connection, tables, deletes)
-    plan = WritePlan(changed, renewal_of(connection, changed))
-    schema = catalogue.settled(connection)
+    schema, key = catalogue.settled(connection), None
+    if schema is not None and len(changed) == 1 and are_told_apart():
+        key = schema.keys.get(min(changed))
+    plan = WritePlan(changed, renewal_of(connection, changed), key)
     if schema is not None:
         _keep(_plans, place, (*basis, schema), plan)
     return plan

@@ -82,7 +82,7 @@ def _run_commit(connection: BaseDatabaseWrapper, overlay: Overlay, run: Callable
     if is_own and not catalogue.is_of(connection, overlay.schema):
         dirty |= all_tables(connection)
         overlay.touch(dirty)
-    invalidation = Invalidation(connection, dirty, follows=not is_own)
+    invalidation = Invalidation(connection, dirty, rows=overlay.rows(), follows=not is_own)
 
     def check_and_run() -> T:
         if not (is_own or catalogue.is_of(connection, overlay.schema, invalidation.schema)):

@@ -16,6 +16,8 @@ from cachalot.core import collecting
 from cachalot.core.connection.running import executing, frame_of_body
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.interruptions import is_interruption
+from cachalot.core.reading.pinned import Pinned, pinned_by_write
+from cachalot.core.rows import ANY_ROW
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import NONE, SCHEMA
 from cachalot.core.schema.tables import known_tables
@@ -46,18 +48,22 @@ class _Write:
         deletes: bool,
         commits: bool = False,
         fetches: bool = False,
+        pinned: Pinned | None = None,
     ) -> None:
         connection.ensure_connection()
         self._connection = connection
         self._state = state_of(connection)
-        self._named, self._deletes = frozenset(tables), deletes
+        self._named, self._deletes, self._pinned = frozenset(tables), deletes, pinned
         self._plan = plan_of(connection, self._named, deletes)
         self._changed = self._plan.changed
+        self._rows = self._plan.rows_of(pinned)
         self._is_alone = not (self._state.is_in_transaction() or self._state.is_lost)
         self._marks = self._state.running.marks
         at_once = self._changed
+        self._within = NONE
         if self._is_alone:
-            at_once -= self._state.running.pending()
+            self._within = at_once & self._state.running.pending()
+            at_once -= self._within
         elif not (commits or self._state.is_lost):
             at_once = _untransactional(connection, at_once)
         if not self._is_alone:
@@ -69,7 +75,8 @@ class _Write:
         self._invalidation = Invalidation(
             connection,
             at_once,
-            self._plan.renewal if at_once == self._changed else None,
+            self._plan.renewal if at_once == self._changed and not self._rows else None,
+            self._rows,
             follows=self._follows,
             fetches=fetches and self._is_alone,
             announces=self._is_alone,
@@ -77,8 +84,10 @@ class _Write:
 
     def begin(self, frame: FrameType | None) -> None:
         """Call it before the statement, which runs beneath ``frame``."""
+        if self._within:
+            self._state.running.widen(self._within)
         if self._is_alone and frame is not None:
-            self._state.running.marks = (*self._marks, (frame, self._at_once))
+            self._state.running.marks = (*self._marks, (frame, self._at_once, self._widen))
         self._invalidation.begin()
         if self._follows and self._invalidation.schema is not None:
             self._invalidation.add(self._newly_changed())
@@ -93,6 +102,12 @@ class _Write:
             # Another process may have changed the schema while the statement waited for it.
             invalidate_shared(self._plan.renewal.alias, self._newly_changed())
 
+    def _widen(self) -> None:
+        """Mark all of the tables: what runs beneath the statement writes them as well."""
+        if self._rows:
+            self._rows = ANY_ROW
+            self._invalidation.add(self._at_once)
+
     def _newly_changed(self) -> frozenset[str]:
         """Return what the write changes as well by what others have done to the schema."""
         if catalogue.follow(self._connection, self._invalidation.schema):
@@ -101,6 +116,9 @@ class _Write:
         more = plan.changed - self._changed
         self._changed |= more
         self._at_once |= more
+        if self._rows and plan.rows_of(self._pinned) != self._rows:
+            # What is new may change other rows as well.
+            more, self._rows = plan.changed, ANY_ROW
         return more
 
     def fail(self, error: BaseException) -> None:
@@ -113,7 +131,7 @@ class _Write:
         self._state.running.marks = self._marks
         self._state.changes += 1
         if not self._is_alone:
-            self._state.overlay().touch(self._changed)
+            self._state.overlay().touch(self._changed, self._rows)
 
     def announce(self) -> None:
         """Send the signals that need to wait for nothing more."""
@@ -129,16 +147,20 @@ def write(
     deletes: bool = False,
     commits: bool = False,
     fetches: bool = False,
+    pinned: Pinned | None = None,
 ) -> T:
     """Run a statement that writes ``tables`` (canonical names) and account for it.
 
     ``deletes`` tells that it may remove rows, ``commits`` that it may commit even in a transaction,
-    and ``fetches`` that it may be done only when its rows are fetched.
+    ``fetches`` that it may be done only when its rows are fetched, and ``pinned`` which rows it
+    names.
     """
     collecting.spoil(WRITES)
     if not is_tracked(connection):
         return run()
-    statement = _Write(connection, tables, deletes=deletes, commits=commits, fetches=fetches)
+    statement = _Write(
+        connection, tables, deletes=deletes, commits=commits, fetches=fetches, pinned=pinned
+    )
     try:
         statement.begin(sys._getframe())
         result = run()
@@ -158,7 +180,7 @@ def write_compiled(compiler: Any, table: str, run: Callable[[], T], *, deletes: 
         with executing(state_of(connection).running, compiler):
             return run()
 
-    return write(connection, (table,), execute, deletes=deletes)
+    return write(connection, (table,), execute, deletes=deletes, pinned=pinned_by_write(compiler))
 
 
 @contextmanager

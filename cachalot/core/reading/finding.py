@@ -1,0 +1,157 @@
+"""Results in this process and in the shared cache, and the versions that judge them."""
+
+from __future__ import annotations
+
+import logging
+from time import time as wall_time
+from typing import NamedTuple
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cachalot.core.cache.door import cache_in_use
+from cachalot.core.cache.entries import Hit, Stored, unpack
+from cachalot.core.cache.local import Result, local_tier
+from cachalot.core.cache.recent import recent_versions
+from cachalot.core.cache.store import Store
+from cachalot.core.interruptions import is_interruption
+from cachalot.core.outcomes import CacheUnavailable, Outcome
+from cachalot.core.reading.by_rows import RowsAsked
+from cachalot.core.reading.compiled import Plan
+from cachalot.core.schema import catalogue
+from cachalot.settings import cachalot_settings
+
+logger = logging.getLogger("cachalot")
+
+
+class InForce(NamedTuple):
+    """The nonces of a query's tables, and of the rows that it asks for.
+
+    Each is None while one of them is pending, and where nobody asked for them.
+    """
+
+    of_tables: tuple[str, ...] | None
+    of_rows: tuple[str, ...] | None
+
+
+_PENDING = InForce(None, None)
+
+
+def find(
+    store: Store, key: str, plan: Plan, connection: BaseDatabaseWrapper
+) -> tuple[InForce, Hit | None, object]:
+    """Return the versions in force, the result from this process or the cache, and the schema's.
+
+    The schema's version is None where nothing was asked for beside those of the tables.
+    """
+    schema: object = None
+    keys = plan.version_keys
+    max_staleness = cachalot_settings.CACHALOT_MAX_STALENESS
+    local = _local(key, plan.timeout)
+    if local is not None:
+        if max_staleness and recent_versions.confirm(keys, local.nonces, max_staleness):
+            return InForce(local.nonces, None), local.as_hit(), None
+        if not recent_versions.confirm(keys, local.nonces):
+            # Asking for the versions alone first would cost a second round trip.
+            local_tier.discard(key)
+            local = None
+    generation = recent_versions.generation
+    if local is None:
+        nonces, stored, schema = store.read(keys, key, catalogue.schema_key_of(connection))
+    else:
+        nonces, stored = store.current(keys), None
+        if nonces is not None and nonces != local.nonces:
+            local_tier.discard(key)
+            schema_key = catalogue.schema_key_of(connection)
+            stored, schema = store.entry_and(key, nonces, schema_key)
+            local = None
+    if nonces is None:
+        return _PENDING, None, None
+    if local is None or max_staleness:
+        recent_versions.note(keys, nonces, generation)
+    if local is not None:
+        return InForce(nonces, None), local.as_hit(), None
+    hit = None if stored is None else _unpacked(key, nonces, stored)
+    return InForce(nonces, None), hit, schema
+
+
+def find_by_rows(
+    store: Store, key: str, plan: Plan, rows: RowsAsked, connection: BaseDatabaseWrapper
+) -> tuple[InForce, Hit | None, object]:
+    """Do what ``find()`` does for a query that may depend on rows in place of their table."""
+    sets = plan.version_keys, rows.version_keys
+    local = _local(key, plan.timeout)
+    if local is not None:
+        # Rows are more than their table.
+        is_of_rows = len(local.nonces) == len(rows.version_keys)
+        found = InForce(None, local.nonces) if is_of_rows else InForce(local.nonces, None)
+        if _is_in_force(store, sets[is_of_rows], local.nonces):
+            return found, local.as_hit(), None
+        local_tier.discard(key)
+    generation = recent_versions.generation
+    schema_key = catalogue.schema_key_of(connection)
+    nonces, valid, schema = store.read_either(sets, key, schema_key)
+    for keys, each in zip(sets, nonces, strict=True):
+        if each is not None:
+            recent_versions.note(keys, each, generation)
+    hit = None if valid is None else _unpacked(key, *valid)
+    return InForce(*nonces), hit, schema
+
+
+def _is_in_force(store: Store, keys: tuple[str, ...], nonces: tuple[str, ...]) -> bool:
+    """Whether versions that this process has met are in force, as far as it need ask."""
+    max_staleness = cachalot_settings.CACHALOT_MAX_STALENESS
+    if max_staleness and recent_versions.confirm(keys, nonces, max_staleness):
+        return True
+    if not recent_versions.confirm(keys, nonces):
+        return False
+    generation = recent_versions.generation
+    if store.current(keys) != nonces:
+        return False
+    if max_staleness:
+        recent_versions.note(keys, nonces, generation)
+    return True
+
+
+def _unpacked(key: str, nonces: tuple[str, ...], stored: Stored) -> Hit | None:
+    try:
+        rows = unpack(stored.payload)
+    except Exception as error:
+        if is_interruption(error):
+            raise
+        logger.debug("An entry could not be unpickled (%r): %s", error, key)
+        return None
+    if cachalot_settings.CACHALOT_LOCAL_SIZE:
+        local_tier.put(key, nonces, stored, rows)
+        # The tier keeps the list.
+        rows = list(rows) if type(rows) is list else rows
+    return Hit(rows, Outcome.HIT, stored, len(stored.payload))
+
+
+def _local(key: str, timeout: float | None) -> Result | None:
+    """Return what this process keeps, unless its time is over."""
+    local = local_tier.get(key) if cachalot_settings.CACHALOT_LOCAL_SIZE else None
+    if local is None:
+        return None
+    if timeout is None or 0 <= wall_time() - local.stored.stored_at < timeout:
+        return local
+    local_tier.discard(key)
+    return None
+
+
+def find_of_snapshot(versions: tuple[str, ...], key: str, plan: Plan) -> Hit | None:
+    """Return the result stored under the versions of the transaction's snapshot.
+
+    They must be in force still when the result is at hand: what a slow reader stores under them
+    later may be newer than they are.
+    """
+    local = _local(key, plan.timeout)
+    if local is not None and local.nonces != versions:
+        local = None
+    try:
+        with cache_in_use() as store:
+            stored = store.entry(key, versions) if local is None else local.stored
+            if stored is None or not store.are_in_force(plan.version_keys, versions):
+                return None
+    except CacheUnavailable:
+        return None
+    return _unpacked(key, versions, stored) if local is None else local.as_hit()

@@ -1,0 +1,146 @@
+"""Which rows a query names by one column, so that it concerns no others of their table."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from django.db.models import lookups
+from django.db.models.expressions import Col
+from django.db.models.fields import related_lookups
+from django.db.models.sql.query import Query
+from django.db.models.sql.subqueries import DeleteQuery, InsertQuery, UpdateQuery
+from django.db.models.sql.where import AND, WhereNode
+
+from cachalot.core.reading.model_facts import is_plain
+from cachalot.core.reading.originals import is_djangos
+
+try:  # Django 5.2, where a foreign key prefetches by tuples of one
+    from django.db.models.expressions import ColPairs
+    from django.db.models.fields.tuple_lookups import TupleIn
+except ImportError:
+    ColPairs = TupleIn = None  # type: ignore[assignment,misc]
+
+#: In the place of a column: the statement adds rows, and changes none that is there.
+NEW_ROWS = ""
+
+_EXACT = frozenset(
+    {
+        *(lookups.Exact, getattr(lookups, "IntegerFieldExact", lookups.Exact)),
+        related_lookups.RelatedExact,
+    }
+)
+_IN = frozenset({lookups.In, related_lookups.RelatedIn})
+
+
+class Pinned(NamedTuple):
+    """The condition that a column of the first table has one of these values.
+
+    ``at`` is the position of the first among all values of the WHERE clause, as a fingerprint has
+    them, ``position`` that of the column among those that are selected, None for none.
+    """
+
+    table: str
+    column: str
+    values: tuple[Any, ...]
+    at: int = 0
+    position: int | None = None
+
+    def in_place(self, values: tuple[Any, ...]) -> Pinned:
+        """Return what the same condition pins with other values of the WHERE clause."""
+        return self._replace(values=values[self.at : self.at + len(self.values)])
+
+
+def pinned_by_write(compiler: Any) -> Pinned | None:
+    """Return the rows of its table that a write compiler's statement changes, if it says so."""
+    query = compiler.query
+    if not is_djangos(type(compiler), type(compiler.connection.ops)):
+        return None
+    kind, table = type(query), query.get_meta().db_table
+    if kind is InsertQuery:
+        is_plain_insert = query.on_conflict is None
+        return Pinned(table, NEW_ROWS, ()) if is_plain_insert else None
+    if kind is not UpdateQuery and kind is not DeleteQuery:
+        return None
+    pinned = _pinned_in(query)
+    if pinned is None or pinned.table != table:
+        return None
+    if kind is UpdateQuery and any(field.column == pinned.column for field, *_ in query.values):
+        return None
+    return pinned
+
+
+def pinned_by_read(compiler: Any) -> Pinned | None:
+    """Return the rows of its first table without which a SELECT has none, if it says so."""
+    query = compiler.query
+    if (
+        type(query) is not Query
+        or query.combinator
+        or query.group_by is not None
+        or any(
+            each.contains_aggregate or each.contains_over_clause
+            for each in query.annotations.values()
+        )
+        or not is_djangos(type(compiler), type(compiler.connection.ops))
+    ):
+        return None
+    pinned = _pinned_in(query)
+    if pinned is not None:
+        alias = next(iter(query.alias_map))
+        for position, (selected, *_) in enumerate(compiler.select or ()):
+            if _column_of(selected, alias) == pinned.column:
+                return pinned._replace(position=position)
+    return pinned
+
+
+def _pinned_in(query: Any) -> Pinned | None:
+    """Return the first condition of a WHERE clause that must hold and names such a column."""
+    alias = next(iter(query.alias_map), None)
+    if alias is None or query.where.negated or query.where.connector != AND:
+        return None
+    table = query.alias_map[alias].table_name
+    at = 0
+    for lookup in query.where.children:
+        column = _column_of(getattr(lookup, "lhs", None), alias)
+        if column is not None and (values := _values_of(lookup)) is not None:
+            return Pinned(table, column, values, at)
+        at += _values_in(lookup)
+    return None
+
+
+def _column_of(expression: Any, alias: str) -> str | None:
+    """Return the column of a table that an expression is, if Django's own field makes its SQL."""
+    if type(expression) is Col:
+        targets: Any = (expression.target,)
+    elif ColPairs is not None and type(expression) is ColPairs:
+        targets = expression.targets
+    else:
+        return None
+    if expression.alias != alias or len(targets) != 1:
+        return None
+    is_djangos_own = is_plain(targets[0]) and is_plain(expression.output_field)
+    return targets[0].column if is_djangos_own else None
+
+
+def _values_of(lookup: Any) -> tuple[Any, ...] | None:
+    """Return the values of which a lookup allows one, None if that cannot be told."""
+    kind, rhs = type(lookup), lookup.rhs
+    if lookup.bilateral_transforms:
+        return None
+    if kind in _EXACT:
+        return (rhs,)
+    if type(rhs) is not list and type(rhs) is not tuple:
+        return None
+    if kind in _IN:
+        return tuple(rhs)
+    if kind is TupleIn:
+        return tuple([value for (value,) in rhs])
+    return None
+
+
+def _values_in(node: Any) -> int:
+    """Return how many values of a condition a fingerprint has."""
+    if type(node) is WhereNode:
+        return sum(map(_values_in, node.children))
+    rhs = getattr(node, "rhs", None)
+    values = rhs if type(rhs) is list or type(rhs) is tuple else (rhs,)
+    return sum(value is not None and type(value) is not bool for value in values)

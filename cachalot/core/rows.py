@@ -1,0 +1,60 @@
+"""Versions finer than a table: those of its rows, and of the rest of it.
+
+Whatever writes a table gives it a new version. A write that is known to change some rows alone, or
+to add new ones, leaves the version of the *rest* as it is, and so what was read of other rows by
+their keys. Every other write renews the rest.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from cachalot.settings import has_own_table_keys
+
+#: What tells a row of its table.
+RowKey = int | str | uuid.UUID
+#: The rows that a write changes, by canonical table. Of a table that is not named, any may change.
+Rows = Mapping[str, frozenset[RowKey]]
+ANY_ROW: Rows = {}
+NO_ROWS: frozenset[RowKey] = frozenset()
+
+#: Of more rows than these the rest is renewed in their place.
+MAX_ROWS = 100
+
+# Of the largest integers that a database keeps.
+_SIZES = range(-(2**63), 2**63)
+_TYPES: dict[str, type[Any]] = {"integer": int, "text": str, "uuid": uuid.UUID}
+
+
+class Key(NamedTuple):
+    """The column of a table's primary key, and what values of it are equal only to themselves.
+
+    ``kind`` is "integer", "text" or "uuid".
+    """
+
+    column: str
+    kind: str
+
+
+def are_told_apart() -> bool:
+    """Whether rows have versions: a project's own ``CACHALOT_TABLE_KEYGEN`` cannot name them."""
+    return not has_own_table_keys()
+
+
+def row_keys(key: Key, values: Iterable[Any]) -> frozenset[RowKey] | None:
+    """Return the rows with these values of the primary key; None if that cannot be told.
+
+    Values of one row are equal whoever gives them: those of other types the database converts.
+    """
+    expected = _TYPES[key.kind]
+    found: set[RowKey] = set()
+    for value in values:
+        if type(value) is uuid.UUID and key.kind == "text":
+            # As Django stores it (``UUIDField.get_db_prep_value()``).
+            value = value.hex
+        if type(value) is not expected or (type(value) is int and value not in _SIZES):
+            return None
+        found.add(value)
+    return frozenset(found) if len(found) <= MAX_ROWS else None
