@@ -35,6 +35,8 @@ class RowCourse:
     commit_plan: tuple[str, ...] = ("mark", "commit", "renew", "publish")
     #: How many rows a transaction tells apart.
     most_rows = 2
+    #: What is a step though nothing was written.
+    steps_without_change: frozenset[str] = frozenset()
     #: Whether a hit may lack what is exposed.
     has_exceptions = True
 
@@ -62,7 +64,7 @@ class RowCourse:
             return world
         entries = []
         for query in self.queries:
-            answer = query.answer(world.database)
+            answer = query.answer(world.visible)
             dependencies = self.dependencies(query, answer)
             entries.append(Entry(dependencies, (FIRST,) * len(dependencies), answer))
         return world._replace(entries=tuple(entries))
@@ -121,8 +123,6 @@ class RowCourse:
                 levels = (*levels, Level())
             elif kind == "undo":
                 levels = self.undone(levels)
-            elif kind == "rollback":
-                levels = ()
             elif kind == "write" and levels:
                 return arrived._replace(step="private")
             elif kind in {"write", "invalidate", "commit"}:
@@ -152,7 +152,7 @@ class RowCourse:
                 if not kept or process.writes:
                     continue
                 process = process._replace(levels=(Level(kept=kept),))
-            elif not self.touched(who, process):
+            elif not self.touched(who, process) and step not in self.steps_without_change:
                 continue
             return process._replace(step=step, i=0)
         ends = self._statement_of(who, process)[0] == "commit"
@@ -233,10 +233,16 @@ class RowCourse:
     # Words
 
     def _said(
-        self, who: int, what: str, world: World, broken: tuple[str, str] | None = None
+        self,
+        who: int,
+        what: str,
+        world: World,
+        broken: tuple[str, str] | None = None,
+        concerned: Dependencies = (),
+        answer: Answer | None = None,
     ) -> Step:
         name = self.names[who] if who >= 0 else "Time" if what.startswith("lifts") else "The cache"
-        return Step(Event(name, what), world, broken)  # type: ignore[arg-type]
+        return Step(Event(name, what, concerned, answer), world, broken)  # type: ignore[arg-type]
 
     def named(self, dependencies: Dependencies) -> str:
         return " and ".join(NAMES[one] for one in dependencies)

@@ -182,6 +182,9 @@ class OwnInsertPublished(Rows):
     def asks_for_itself(self, process: Process) -> bool:
         return False
 
+    def is_valid(self, entry: Entry, process: Process) -> bool:
+        return not process.writes and super().is_valid(entry, process)
+
     def _kept(self, process: Process, query: Query, entry: Entry) -> Process:
         first, *levels = process.levels
         first = first._replace(kept=(*first.kept, (query, entry)))

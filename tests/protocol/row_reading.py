@@ -14,6 +14,7 @@ from tests.protocol.row_world import (
     Exposure,
     Process,
     Query,
+    State,
     World,
     applied,
 )
@@ -67,23 +68,36 @@ class RowReading(RowCourse):
 
     def _decide(self, world: World, who: int, process: Process, words: str) -> Step:
         kind, query = self._statement_of(who, process)
-        entry = process.entry
-        if entry is not None and self.is_valid(entry, process):
+        missing = tuple(one for one in self.asked_before(query) if process.got[one] is None)
+        if kind == "look" or not missing:
+            return self._serve(world, who, process, words)
+        process = process._replace(step="add", todo=missing)
+        return self._said(who, words, self._with(world, who, process))
+
+    def _serve(self, world: World, who: int, process: Process, words: str) -> Step:
+        kind, query = self._statement_of(who, process)
+        kept = [one for level in process.levels for of, one in level.kept if of == query]
+        entries = [entry for entry in (process.entry, *kept) if entry is not None]
+        entry = next((entry for entry in entries if self.is_valid(entry, process)), None)
+        if entry is not None:
             broken = self._judge(world, process, query, entry)
             words += f", and hits: {self.told(entry.answer)}"
-            return self._said(
-                who, words, self._with(world, who, self._arrive(who, process)), broken
-            )
+            world = self._with(world, who, self._arrive(who, process))
+            return self._said(who, words, world, broken, answer=entry.answer)
         if kind == "look":
             return self._said(who, words, self._with(world, who, self._arrive(who, process)))
         before = self.asked_before(query)
         got = tuple(one if at in before else UNREAD for at, one in enumerate(process.got))
         process = process._replace(entry=None, excused=frozenset(), begun=0, got=got)
-        missing = tuple(one for one in before if got[one] is None)
-        if missing:
-            process = process._replace(step="add", todo=missing)
-            return self._said(who, words, self._with(world, who, process))
-        return self._go_to_query(world, who, process, words)
+        if self._usable(process, (TABLE,)) or (query.keys and self._usable(process, before[1:])):
+            process = process._replace(step="query")
+        else:
+            process = self._begin_to_ask(who, process)
+        return self._said(who, words, self._with(world, who, process))
+
+    def _begin_to_ask(self, who: int, process: Process) -> Process:
+        """Ask the database and store nothing, which nobody can notice."""
+        return self._arrive(who, process)
 
     def is_valid(self, entry: Entry, process: Process) -> bool:
         return all(
@@ -100,20 +114,23 @@ class RowReading(RowCourse):
             database = applied(process.writes, world.history[at].database)
             return database is None or query.answer(database) == entry.answer
 
-        at = process.begun - 1
-        if any(map(is_answer, range(at, len(world.history)))):
+        true = [at for at in range(len(world.history)) if is_answer(at)]
+        if true and true[-1] >= process.begun - 1:
             return None
-        while at:
-            state, before = world.history[at], world.history[at - 1]
-            if query.answer(state.database) != query.answer(before.database):
-                shared = set(state.touched) & set(entry.dependencies)
-                exposed = {Exposure(state.who, state.line, one) for one in shared}
-                if not shared or exposed - process.excused:
-                    break
-            at -= 1
-            if is_answer(at):
+        if true:
+            # The change since which it is not true.
+            state = world.history[true[-1] + 1]
+            shared = set(state.touched) & set(entry.dependencies)
+            if self._is_excused(process, state, shared):
+                return None
+            # Whoever has learned the row took the table's word for it.
+            if query.value and shared and self._is_excused(process, state, {TABLE}):
                 return None
         return "fresh", f"the answer, {self.told(entry.answer)}, was not true since the read began"
+
+    def _is_excused(self, process: Process, state: State, shared: set[int]) -> bool:
+        exposed = {Exposure(state.who, state.line, one) for one in shared}
+        return bool(exposed) and exposed <= process.excused
 
     def _usable(self, process: Process, dependencies: Dependencies) -> bool:
         versions = (process.got[one] for one in dependencies)
@@ -130,7 +147,7 @@ class RowReading(RowCourse):
         if any(process.got[one] is None for one in before):
             process = process._replace(step="again", todo=before)
             return self._said(who, words, self._with(world, who, process))
-        return self._go_to_query(world, who, process, words)
+        return self._serve(world, who, process, words)
 
     def _add(
         self, world: World, who: int, process: Process, dependency: int
@@ -147,30 +164,23 @@ class RowReading(RowCourse):
         process, words = self._get(world, process._replace(todo=tuple(todo)), dependency)
         if todo:
             return self._said(who, words, self._with(world, who, process))
-        return self._go_to_query(world, who, process, words)
-
-    def _go_to_query(self, world: World, who: int, process: Process, words: str) -> Step:
-        query = self._statement_of(who, process)[1]
-        before = self.asked_before(query)
-        if self._usable(process, (TABLE,)) or (query.keys and self._usable(process, before[1:])):
-            process = process._replace(step="query")
-        else:
-            # It asks the database and stores nothing, which nobody can notice.
-            process = self._arrive(who, process)
-            words += ", and asks the database"
-        return self._said(who, words, self._with(world, who, process))
+        before = self.asked_before(self._statement_of(who, process)[1])
+        if any(process.got[one] is None for one in before):
+            process = self._begin_to_ask(who, process._replace(entry=None))
+            return self._said(who, words, self._with(world, who, process))
+        return self._serve(world, who, process, words)
 
     def query(self, world: World, who: int, process: Process) -> Step:
         query = self._statement_of(who, process)[1]
-        database = applied(process.writes, world.database)
-        answer = query.answer(database or world.database)
+        database = applied(process.writes, world.visible)
+        answer = query.answer(database or world.visible)
         words = f"queries {query.name}: {self.told(answer)}"
         process = process._replace(answer=answer)
         if query.value and answer:
             process = process._replace(step=self.learn_plan[0])
         else:
             process = self._prepare(who, process, self.dependencies(query, answer))
-        return self._said(who, words, self._with(world, who, process))
+        return self._said(who, words, self._with(world, who, process), answer=answer)
 
     def _prepare(self, who: int, process: Process, dependencies: Dependencies) -> Process:
         """Go on to store the answer, if it may be."""
@@ -194,7 +204,8 @@ class RowReading(RowCourse):
         world, broken = self._stored(world, query, entry)
         process = self._arrive(who, process)
         said = f"stores {query.name} {self.shown(entry)}"
-        return self._said(who, said, self._with(world, who, process), broken)
+        world = self._with(world, who, process)
+        return self._said(who, said, world, broken, answer=entry.answer)
 
     def _stored(
         self, world: World, query: Query, entry: Entry

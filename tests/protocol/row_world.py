@@ -151,7 +151,8 @@ class World(NamedTuple):
     lost_calls: int = 0
 
     @property
-    def database(self) -> Database:
+    def visible(self) -> Database:
+        """What is committed."""
         return self.history[-1].database
 
 
@@ -160,7 +161,7 @@ class Scenario(NamedTuple):
 
     name: str
     # ("read" or "look" or "fill", query), ("write", write), ("invalidate",), ("begin",),
-    # ("savepoint",), ("undo",), ("commit",), ("rollback",)
+    # ("savepoint",), ("undo",), ("commit",)
     programs: dict[str, tuple[tuple[Any, ...], ...]]
     #: Whether versions and entries lie there, or "versions" alone, or nothing.
     warm: str = "all"

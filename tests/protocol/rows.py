@@ -14,8 +14,8 @@ at a moment since it began. Checked are the invariants 4 and 5, as ``model`` has
    dependencies under which that answer is stored.
 
 *Fresh*: a hit is an answer that was true since the read began; and when all has ended, so is every
-entry in force. Excepted are changes that are *exposed* (see ``model``) in every dependency that the
-entry shares with them.
+entry in force. Excepted is what lacks a change that is *exposed* (see ``model``) in each dependency
+that the entry shares with it; or, of a unique value, in T, whose word was taken for the row's.
 
 What lies in the overlay of a transaction that has written the table is by table, as in ``model``.
 Inside it the database is asked. So do readers whose call to the cache fails; they store nothing.
@@ -51,24 +51,22 @@ class Rows(RowReading):
                     evicted = self._set_version(world, -1, dependency, None)
                     evicted = evicted._replace(evictions=world.evictions - 1)
                     said = f"loses the version of {NAMES[dependency]}"
-                    yield self._tidied(self._said(-1, said, evicted))
+                    yield self._tidied(self._said(-1, said, evicted, None, (dependency,)))
 
     def _waits(self, world: World, who: int, process: Process) -> bool:
         """Whether a statement waits for a row that another transaction has written."""
         if process.step not in {"statement", "private"}:
             return False
         mine: Write = self._statement_of(who, process)[1]
-        own = applied(process.writes, world.database)
+        own = applied(process.writes, world.visible)
         changed = own and mine.effect(own)
         for at, other in enumerate(world.processes):
             if at == who or not other.writes or other.step == "killed" or other.is_visible:
                 continue
-            theirs = applied(other.writes, world.database)
+            theirs = applied(other.writes, world.visible)
             if theirs is None or own is None or changed is None:
                 continue
-            for before, after, here, there in zip(
-                own, changed, world.database, theirs, strict=True
-            ):
+            for before, after, here, there in zip(own, changed, world.visible, theirs, strict=True):
                 if before != after and here != there:
                     return True
             if mine.effect(theirs) is None:
@@ -96,7 +94,7 @@ class Rows(RowReading):
     def _show(
         self, world: World, who: int, process: Process, writes: tuple[Write, ...], words: str
     ) -> Step:
-        before, after = world.database, applied(writes, world.database)
+        before, after = world.visible, applied(writes, world.visible)
         touched = self.touched(who, process)
         broken = None
         if after is None:
