@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -13,15 +13,17 @@ from cachalot.api import invalidate
 from cachalot.core.cache.entries import unpack
 from cachalot.core.cache.versions import clock, new_nonce
 from cachalot.core.schema.version_keys import rest_key, row_key, table_key
-from tests.library.models import Book
+from tests.library.models import Book, Tag
 from tests.protocol.actors import CACHE_ALIAS, DB_ALIAS, Divergence, Operation, ScheduledCache
 from tests.protocol.replay import Replay
 from tests.protocol.row_scenarios import (
-    AGAIN_1,
     DELETE_1,
     INSERT_1,
     INSERT_3,
+    INSERT_A,
+    MOVE,
     SWAP,
+    TAKE,
     UPDATE_1,
     UPDATE_2,
     UPDATE_3,
@@ -37,6 +39,7 @@ from tests.protocol.row_world import (
     Entry,
     Process,
     Query,
+    Row,
     World,
     Write,
 )
@@ -50,51 +53,28 @@ _WORDS = {
     "again": "get",
     "query": "select",
     "ask": "select",
+    "learn": "get",
+    "add_learned": "add",
+    "confirm": "get",
     "put": "set",
     "publish": "set",
     "mark": "set",
     "renew": "set",
     "commit": "commit",
 }
-_COLUMNS = ("pk", "title", "pages")
-
-
-def _books(*keys: int) -> QuerySet[Book]:
-    books = Book._default_manager.using(DB_ALIAS)
-    if not keys:
-        return books.all()
-    return books.filter(pk=keys[0]) if len(keys) == 1 else books.filter(pk__in=keys)
-
-
-def _insert(key: int, title: str, pages: int = 0) -> None:
-    _books().create(pk=key, title=title, pages=pages)
-
-
-def _swap() -> None:
-    other = Case(When(title="a", then=Value("c")), default=Value("a"))
-    _books().filter(title__in=["a", "c"]).update(title=other)
-
-
-def _upsert(key: int, title: str, pages: int) -> None:
-    _books().bulk_create(
-        [Book(pk=key, title=title, pages=pages)],
-        update_conflicts=True,
-        unique_fields=["pk"],
-        update_fields=["title", "pages"],
-    )
-
-
 #: The first word of each write, and what it is in reality.
-_WRITES: dict[Write, tuple[str, Callable[[], object]]] = {
-    UPDATE_1: ("update", lambda: _books(1).update(pages=1)),
-    AGAIN_1: ("update", lambda: _books(1).update(pages=2)),
-    UPDATE_2: ("update", lambda: _books(2).update(pages=2)),
-    UPDATE_3: ("update", lambda: _books(3).update(pages=3)),
-    DELETE_1: ("delete", lambda: _books(1)._raw_delete(DB_ALIAS)),
-    INSERT_1: ("insert", lambda: _insert(1, "a", 5)),
-    INSERT_3: ("insert", lambda: _insert(3, "e")),
-    SWAP: ("update", _swap),
-    UPSERT_1: ("insert", lambda: _upsert(1, "d", 3)),
+_WRITES: dict[Write, tuple[str, Callable[[RowStage], object]]] = {
+    UPDATE_1: ("update", lambda stage: stage.rows(1).update(pages=1)),
+    UPDATE_2: ("update", lambda stage: stage.rows(2).update(pages=2)),
+    UPDATE_3: ("update", lambda stage: stage.rows(3).update(pages=3)),
+    MOVE: ("update", lambda stage: stage.rows(1).update(name="b")),
+    TAKE: ("update", lambda stage: stage.rows(2).update(name="a")),
+    DELETE_1: ("delete", lambda stage: stage.rows(1)._raw_delete(DB_ALIAS)),
+    INSERT_1: ("insert", lambda stage: stage.insert(1, ("a", 5))),
+    INSERT_3: ("insert", lambda stage: stage.insert(3, ("e", 0))),
+    INSERT_A: ("insert", lambda stage: stage.insert(3, ("a", 0))),
+    SWAP: ("update", lambda stage: stage.swap()),
+    UPSERT_1: ("insert", lambda stage: stage.upsert(1, ("d", 3))),
 }
 
 
@@ -135,11 +115,18 @@ class EveryRowStep(Rows):
 
 
 class RowStage(Replay):
-    """Books with the keys 1, 2 and 3, whose title is the value and whose pages are the number."""
+    """Books with the keys 1, 2 and 3, whose title is the value and whose pages are the number.
+
+    Where the value must be unique, tags, whose name it is; their number is 0.
+    """
 
     def __init__(self, protocol: EveryRowStep) -> None:
         super().__init__(protocol)
-        table = Book._meta.db_table
+        self.model: type[Any] = Book
+        self.columns: tuple[str, ...] = ("title", "pages")
+        if any(query.value for query in protocol.queries):
+            self.model, self.columns = Tag, ("name",)
+        table = self.model._meta.db_table
         self.version_keys = [table_key(DB_ALIAS, table), rest_key(DB_ALIAS, table)]
         self.version_keys += [row_key(DB_ALIAS, table, key) for key in range(1, 1 + len(START))]
         # Another stage leaves them out.
@@ -150,8 +137,7 @@ class RowStage(Replay):
         world = protocol.start()
         for key, version in zip(self.version_keys, world.versions, strict=True):
             if version is not None:
-                content = ScheduledCache.content.get(key, (clock(), new_nonce()))
-                self._warm[key] = content
+                self._warm[key] = ScheduledCache.content.get(key, (clock(), new_nonce()))
         for key, entry in zip(self.entry_keys, world.entries, strict=True):
             if entry is not None:
                 self._warm[key] = ScheduledCache.content[key]
@@ -167,23 +153,56 @@ class RowStage(Replay):
         connection: Any = connections[DB_ALIAS]
         connection.ensure_connection()
         # Below Django's cursor, so that nothing is invalidated.
-        execute = connection.connection.execute
-        execute("DELETE FROM library_book")
+        execute, table = connection.connection.execute, self.model._meta.db_table
+        execute(f"DELETE FROM {table}")
         for key, found in enumerate(START, 1):
             if found is not None:
+                given = {"id": key, **self._given(found)}
+                if self.model is Book:
+                    given["code"] = f"{key:032}"
+                values = ", ".join("?" * len(given))
                 execute(
-                    "INSERT INTO library_book (id, title, pages, code) VALUES (?, ?, ?, ?)",
-                    (key, *found, f"{key:032}"),
+                    f"INSERT INTO {table} ({', '.join(given)}) VALUES ({values})",
+                    tuple(given.values()),
                 )
 
     # What the model's statements are in reality
 
+    def _given(self, made: Row) -> dict[str, Any]:
+        return dict(zip(self.columns, made, strict=False))
+
+    def _found(self, rows: Iterable[Any]) -> Answer:
+        # Tags have no number.
+        return tuple(
+            (key, (value, *numbers) if numbers else (value, 0)) for key, value, *numbers in rows
+        )
+
+    def rows(self, *keys: int) -> QuerySet[Any]:
+        rows: QuerySet[Any] = self.model._default_manager.using(DB_ALIAS)
+        if not keys:
+            return rows.all()
+        return rows.filter(pk=keys[0]) if len(keys) == 1 else rows.filter(pk__in=keys)
+
+    def insert(self, key: int, made: Row) -> None:
+        self.rows().create(pk=key, **self._given(made))
+
+    def swap(self) -> None:
+        (column, *_) = self.columns
+        other = Case(When(**{column: "a"}, then=Value("c")), default=Value("a"))
+        self.rows().filter(**{f"{column}__in": ["a", "c"]}).update(**{column: other})
+
+    def upsert(self, key: int, made: Row) -> None:
+        self.rows().bulk_create(
+            [self.model(pk=key, **self._given(made))],
+            update_conflicts=True,
+            unique_fields=["pk"],
+            update_fields=self.columns,
+        )
+
     def read(self, query: Query) -> Answer:
-        books = _books(*query.keys)
-        if query.number is not None:
-            books = books.filter(pages=query.number)
-        rows = books.order_by("pk").values_list(*_COLUMNS)
-        return tuple((key, (title, pages)) for key, title, pages in rows)
+        rows = self.rows(*query.keys)
+        rows = rows.filter(name=query.value) if query.value else rows.order_by("pk")
+        return self._found(rows.values_list("pk", *self.columns))
 
     def _task_of(self, who: int, program: Any) -> Callable[[], None]:
         def task() -> None:
@@ -213,9 +232,9 @@ class RowStage(Replay):
         if kind == "read":
             self.results[who].append(self.read(*rest))
         elif kind == "write":
-            _WRITES[rest[0]][1]()
+            _WRITES[rest[0]][1](self)
         elif kind == "invalidate":
-            invalidate(Book, db_alias=DB_ALIAS, cache_alias=CACHE_ALIAS)
+            invalidate(self.model, db_alias=DB_ALIAS, cache_alias=CACHE_ALIAS)
 
     # Runs
 
@@ -240,6 +259,10 @@ class RowStage(Replay):
         word = _WORDS[process.step]
         if process.step in {"look", "add", "again"} and process.todo[0] != ENTRY:
             return word, self.version_keys[process.todo[0]]
+        if process.step in {"learn", "add_learned"}:
+            return word, self.version_keys[self.protocol._learned(who, process)]
+        if process.step == "confirm":
+            return word, self.version_keys[TABLE]
         if process.step in {"mark", "renew"}:
             (dependency,) = self.protocol._call(who, process)
             return word, self.version_keys[dependency]
@@ -269,6 +292,6 @@ class RowStage(Replay):
         under = zip(entry.dependencies, entry.versions, nonces, strict=True)
         for dependency, version, nonce in under:
             self._compare_version(version, (nonce,), moment, dependency)
-        answer = tuple((key, (title, pages)) for key, title, pages in unpack(payload))
+        answer = self._found(unpack(payload))
         if answer != entry.answer:
             raise Divergence(f"{moment}: the entry has {answer}, not {entry.answer}")
