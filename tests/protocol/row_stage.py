@@ -12,7 +12,7 @@ from django.db.models import Case, QuerySet, Value, When
 from cachalot.api import invalidate
 from cachalot.core.cache.entries import unpack
 from cachalot.core.cache.versions import clock, new_nonce
-from cachalot.core.schema.version_keys import rest_key, row_key, table_key
+from cachalot.core.schema.version_keys import keys_to_renew
 from tests.library.models import Book, Tag
 from tests.protocol.actors import CACHE_ALIAS, DB_ALIAS, Divergence, Operation, ScheduledCache
 from tests.protocol.replay import Replay
@@ -127,8 +127,12 @@ class RowStage(Replay):
         if any(query.value for query in protocol.queries):
             self.model, self.columns = Tag, ("name",)
         table = self.model._meta.db_table
-        self.version_keys = [table_key(DB_ALIAS, table), rest_key(DB_ALIAS, table)]
-        self.version_keys += [row_key(DB_ALIAS, table, key) for key in range(1, 1 + len(START))]
+        written = frozenset({table})
+        # Of a write of the rest, and of one of each row.
+        self.version_keys = list(keys_to_renew(DB_ALIAS, written))
+        for key in range(1, 1 + len(START)):
+            _, of_row = keys_to_renew(DB_ALIAS, written, {table: frozenset({key})})
+            self.version_keys.append(of_row)
         # Another stage leaves them out.
         ScheduledCache.beside_keys -= set(self.version_keys)
         self._reset()

@@ -13,7 +13,6 @@ from cachalot.core import rows
 from cachalot.core.cache.store import Store
 from cachalot.core.connection import overlay
 from cachalot.core.reading.by_rows import RowsAsked
-from cachalot.core.schema import version_keys as keys_of
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.core.writing import plans
 from tests.protocol.actors import CACHE_ALIAS, Divergence
@@ -155,6 +154,10 @@ class RowStageTests(TransactionTestCase):
             keys = to_renew(alias, tables, *arguments)
             return {key: keys[key] for key in keys if key not in version_keys(alias, tables)}
 
+        def tables_alone(alias: str, tables: frozenset[str], *arguments: Any) -> Any:
+            keys = to_renew(alias, tables, *arguments)
+            return {key: keys[key] for key in keys if key in version_keys(alias, tables)}
+
         def first_rows(level: overlay.Level, versions: Any, more: Any) -> None:
             for table in versions:
                 known = level.rows.get(table, frozenset()) | more.get(table, frozenset())
@@ -164,8 +167,8 @@ class RowStageTests(TransactionTestCase):
         row, missing, rest, upsert, some, a_list = (EVERY[at] for at in (0, 3, 4, 6, 7, 8))
         own, many = COVERED[1], COVERED[8]
         for scenario, target, name, mistake in (
-            (row, keys_of, "_finer_keys", lambda *arguments: ()),
-            (rest, keys_of, "_finer_keys", lambda *arguments: ()),
+            (row, plans, "keys_to_renew", tables_alone),
+            (rest, plans, "keys_to_renew", tables_alone),
             (a_list, plans, "keys_to_renew", without_table),
             (row, Store, "renew", rows_first),
             (upsert, plans.WritePlan, "rows_of", lambda plan, pinned: NO_ROWS_OF_BOOKS),
