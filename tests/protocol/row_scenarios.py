@@ -283,6 +283,26 @@ BESIDE_OTHERS = (
         at_once=True,
     ),
 )
+#: Where new versions are left to the readers.
+DELETED = (
+    Scenario(
+        "a value, a writer of its row, an eviction and a call that fails",
+        {"W1": write(MOVE), **readers(VALUE)},
+        evictions=1,
+        lost_calls=1,
+        at_once=True,
+    ),
+    Scenario(
+        "a value that one row gives up and another takes",
+        {"W1": write(MOVE), "W2": write(TAKE), **readers(VALUE)},
+        at_once=True,
+    ),
+    Scenario(
+        "a row and two writers of it",
+        {"W1": write(UPDATE_1), "W2": write(AGAIN_1), **readers(ROW_1)},
+        at_once=True,
+    ),
+)
 #: What is excepted, shown to be real.
 WINDOWS = (
     Scenario(

@@ -201,3 +201,10 @@ class OwnedRows(StrictRows):
             world = self._with(world, who, process._replace(marked=()))
             world = self._set_version(world, who, dependency, version)
         return self._tidied(self._said(-1, f"lifts the marks of {self.names[who]}", world))
+
+
+class DeletedRows(Rows):
+    """The same, where versions are deleted in place of new ones: whoever reads next adds one."""
+
+    def renewed_version(self, version: Version, nonce: str, is_own: bool) -> Version:
+        return None

@@ -8,9 +8,9 @@ from tests.protocol.__main__ import report_rows
 from tests.protocol.explorer import explore
 from tests.protocol.model import WHAT_READS_PROMISE
 from tests.protocol.row_mutants import ROW_MUTANTS, RowMutant
-from tests.protocol.row_scenarios import BESIDE_OTHERS, OWNED, SCENARIOS, WINDOWS
+from tests.protocol.row_scenarios import BESIDE_OTHERS, DELETED, OWNED, SCENARIOS, WINDOWS
 from tests.protocol.row_world import Scenario
-from tests.protocol.rows import OwnedRows, Rows, StrictRows
+from tests.protocol.rows import DeletedRows, OwnedRows, Rows, StrictRows
 
 
 def name_of(case: Scenario | RowMutant) -> str:
@@ -36,6 +36,12 @@ def test_marks_with_owners_need_no_exception(scenario: Scenario) -> None:
 @pytest.mark.parametrize("scenario", BESIDE_OTHERS, ids=name_of)
 def test_a_row_needs_no_exception_beside_writers_of_others(scenario: Scenario) -> None:
     assert explore(StrictRows(scenario)).broken is None
+
+
+@pytest.mark.parametrize("scenario", DELETED, ids=name_of)
+def test_versions_may_be_deleted_in_place_of_new_ones(scenario: Scenario) -> None:
+    """As what a cache refuses is. The table is looked at behind what was added for it."""
+    assert explore(DeletedRows(scenario)).broken is None
 
 
 @pytest.mark.parametrize("window", WINDOWS, ids=name_of)
