@@ -12,6 +12,11 @@ from tests.protocol.owners import OWNER_MUTANTS
 from tests.protocol.pin_mutants import PIN_MUTANTS
 from tests.protocol.reign_mutants import REIGN_MUTANTS
 from tests.protocol.reigns import COURSES, Course, Reigns
+from tests.protocol.row_mutants import ROW_MUTANTS, RowMutant
+from tests.protocol.row_scenarios import MORE
+from tests.protocol.row_scenarios import SCENARIOS as ROW_SCENARIOS
+from tests.protocol.row_world import Scenario as RowScenario
+from tests.protocol.rows import Rows
 from tests.protocol.scenarios import SCENARIOS
 from tests.protocol.windows import WINDOWS, Window
 from tests.protocol.words import in_words
@@ -62,6 +67,20 @@ def report_reigns(courses: Iterable[Course], mutants: Iterable[type[Reigns]]) ->
             yield "  NOT CAUGHT"
 
 
+def report_rows(scenarios: Iterable[RowScenario], mutants: Iterable[RowMutant]) -> Iterator[str]:
+    """Yield what becomes of rows as dependencies, and of mistakes with them."""
+    for scenario in scenarios:
+        found = explore(Rows(scenario))
+        outcome = "nothing broken" if found.broken is None else f"BROKEN: {found.broken}"
+        yield f"{scenario.name:66} {found.states:7} states {found.steps:7} steps  {outcome}"
+    for mutant in mutants:
+        yield f"\n{mutant.protocol.__name__}: {(mutant.protocol.__doc__ or '').strip()}"
+        found = explore(mutant.protocol(mutant.scenario), WHAT_READS_PROMISE)
+        yield f"  {mutant.scenario.name}, {found.states} states"
+        yield from (f"    {event.who} {event.what}" for event in found.trace)
+        yield f"  {': '.join(found.broken) if found.broken else 'NOT CAUGHT'}"
+
+
 def report_windows(windows: Iterable[Window]) -> Iterator[str]:
     """Yield the shortest run into each of the protocol's exceptions."""
     for window in windows:
@@ -84,6 +103,7 @@ def main() -> None:
         report_mutants((*MUTANTS, *PIN_MUTANTS, *OWNER_MUTANTS, *BLOCK_MUTANTS)),
         report_windows(WINDOWS),
         report_reigns(COURSES, REIGN_MUTANTS),
+        report_rows((*ROW_SCENARIOS, *MORE), ROW_MUTANTS),
     ):
         for line in lines:
             print(line, flush=True)

@@ -188,7 +188,7 @@ def _at_statement(
     execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
 ) -> Any:
     word = sql.partition(" ")[0].lower()
-    if word not in {"select", "update"}:
+    if word not in {"select", "update", "insert", "delete"}:
         return execute(sql, params, many, context)
     return _run_statement(word, lambda: execute(sql, params, many, context))
 

@@ -1,10 +1,4 @@
-"""Runs the real code one step at a time, on the schedule of a run of the model.
-
-Each process of the model is a thread with a database connection of its own. It stops before each
-access to one key of the cache and before each statement, until it is told to go on. So whatever
-the model's interleavings are, the real ones are the same, and after each step the cache holds the
-same: versions up to the names of the nonces, entries with their versions and rows.
-"""
+"""The stage on which the real code plays runs of the model: two tables, and blocks of reads."""
 
 from __future__ import annotations
 
@@ -26,13 +20,13 @@ from tests.library.models import Book, Review
 from tests.protocol.actors import (
     CACHE_ALIAS,
     DB_ALIAS,
-    Actor,
     Divergence,
     Operation,
     ScheduledCache,
     StatementFailed,
 )
 from tests.protocol.model import Protocol
+from tests.protocol.replay import Replay
 from tests.protocol.world import (
     TABLES,
     BlockEntry,
@@ -41,7 +35,6 @@ from tests.protocol.world import (
     Statement,
     Step,
     Tables,
-    Version,
     World,
     bit,
 )
@@ -72,15 +65,13 @@ _OPERATIONS = {
     "part_put": "set block",
     "query_snapshot": "select",
 }
-# Which events are failures of a statement, and when they come.
-_FAILURES = {"fails to change": "before", "is told of a failure, but has changed": "after"}
 
 
-class Stage:
+class Stage(Replay):
     """Holds actors for one scenario, and the names that model and reality have for things."""
 
     def __init__(self, protocol: Protocol) -> None:
-        self.protocol = protocol
+        super().__init__(protocol)
         fields = {"library_book": (Book, "pages"), "library_review": (Review, "stars")}
         keys = {version_keys(DB_ALIAS, frozenset({table}))[0]: fields[table] for table in fields}
         # Neither does it know rows, which are read here by no key.
@@ -107,7 +98,6 @@ class Stage:
             block: self._learn_block_key(block) for block in reversed(protocol.blocks)
         }
         self.block_keys = [keys_of_blocks[block] for block in protocol.blocks]
-        self._warm: dict[str, Any] = {}
         if protocol.scenario.is_warm:
             # Tables that are written only have versions as well.
             for key, version in zip(self.version_keys, protocol.start().versions, strict=True):
@@ -118,14 +108,11 @@ class Stage:
                 for key, value in ScheduledCache.content.items()
                 if key not in self.block_keys
             }
-        self.actors = [Actor() for _ in protocol.names]
-        self.results: list[list[Any]] = []
-        self._nonces: dict[str, str] = {}
+        self._open()
 
     def close(self) -> None:
         """End the threads."""
-        for actor in self.actors:
-            actor.end()
+        super().close()
         self._set_journal("DELETE")
 
     def _set_journal(self, journal: str) -> None:
@@ -228,29 +215,9 @@ class Stage:
 
     # Runs
 
-    def play(self, run: list[Step]) -> None:
-        """Follow ``run``. Raise ``Divergence`` at the first difference."""
+    def _reset(self) -> None:
         self._reset_rows()
-        ScheduledCache.content = dict(self._warm)
-        self._nonces.clear()
-        self.results = [[] for _ in self.actors]
         snapshots._in_use[DB_ALIAS] = OrderedDict.fromkeys(self.pins)
-        world = self.protocol.start()
-        self._compare(world, "at the start")
-        try:
-            for who, actor in enumerate(self.actors):
-                actor.begin(self._task_of(who, self.protocol.programs[who]))
-            for number, step in enumerate(run, 1):
-                moment = f"step {number}, {step.event}"
-                self._follow(world, step, moment)
-                world = step.world
-                self._compare(world, moment)
-            for actor in self.actors:
-                if actor.next is not None:
-                    raise Divergence(f"at the end the real code goes on with {actor.next}")
-        finally:
-            for actor in self.actors:
-                actor.run_out()
 
     def _follow(self, world: World, step: Step, moment: str) -> None:
         event = step.event
@@ -263,22 +230,13 @@ class Stage:
             del ScheduledCache.content[keys]
             return
         who = self.protocol.names.index(event.who)
-        process, actor = world.processes[who], self.actors[who]
+        process = world.processes[who]
         if process.step == "look":
             return  # which is no step in reality
-        expected = self._operation(who, process)
-        if actor.next != expected:
-            raise Divergence(f"{moment}: {expected} expected, {actor.next} comes")
-        actor.failure = _FAILURES.get(event.what, "")
-        # A result comes back to the caller with the last step of its read.
-        results = len(self.results[who])
-        actor.go_on()
-        has_read = len(self.results[who]) > results
         is_block = self.protocol.programs[who][process.line][0] == "block"
         is_read = is_block or self.protocol.programs[who][process.line][0] == "read"
-        reads_on = step.world.processes[who].line == process.line
-        if has_read != (is_read and not reads_on):
-            raise Divergence(f"{moment}: the real read has {'' if has_read else 'not '}ended")
+        ends = is_read and step.world.processes[who].line != process.line
+        has_read = self._go_on(who, self._operation(who, process), step, ends, moment)
         if is_block:
             # Of one that is found within another it is only the beginning.
             if has_read and event.what.endswith("and finds") and not process.at:
@@ -329,23 +287,6 @@ class Stage:
             self._compare_version(version, (nonce,), moment)
         if unpack(payload)[1:] != block[1]:
             raise Divergence(f"{moment}: the block has {unpack(payload)[1:]}, not {block[1]}")
-
-    def _compare_version(
-        self, version: Version, found: tuple[str | None] | None, moment: str
-    ) -> None:
-        if version is None or found is None:
-            if version is not None or found is not None:
-                raise Divergence(f"{moment}: the version {found} is there, not {version}")
-            return
-        (nonce,) = found
-        if version[1] or nonce is None:
-            if not version[1] or nonce is not None:
-                raise Divergence(f"{moment}: the version {found} is there, not {version}")
-            return
-        if version[0] not in self._nonces and nonce not in self._nonces.values():
-            self._nonces[version[0]] = nonce
-        if self._nonces.get(version[0]) != nonce:
-            raise Divergence(f"{moment}: the version {found} is there, not {version}")
 
     def _compare_entry(self, tables: Tables, entry: Entry | None, found: Any, moment: str) -> None:
         if entry is None or found is None:
