@@ -135,7 +135,8 @@ class Board:
             until = (window + _WINDOWS) * _WINDOW
             for slot in slots:
                 # First of all: who is killed behind it has marked, and made no change yet.
-                words[slot] = PENDING | max(until, _held(words[slot + _HELD], now))
+                held = words[slot + _HELD]
+                words[slot] = PENDING | (max(until, _held(held, now)) if held else until)
                 words[slot + _TIME] = stamp
                 if mark.windows.get(slot) != window:
                     marks = _standing(words[slot + _MARKS], window)
@@ -160,11 +161,13 @@ class Board:
                 marks = _without(marks, window, own.get(slot))
                 # In one line, since what is done twice must lift it once.
                 words[slot + _MARKS], _ = window << 40 | marks, own.pop(slot, None)
-                held = _held(words[slot + _HELD], now)
+                held = words[slot + _HELD]
+                if held:
+                    held = _held(held, now)
                 if seconds:
                     held = words[slot + _HELD] = max(held, now + seconds * _SECOND)
                 words[slot + _TIME] = stamp
-                until = max(held, _end_of(marks, window))
+                until = max(held, _end_of(marks, window)) if marks else held
                 words[slot] = PENDING | until if until else nonce
 
         self.file.change(change)
@@ -225,6 +228,6 @@ def _without(marks: int, window: int, set_in: int | None) -> int:
 
 
 def _end_of(marks: int, window: int) -> int:
-    """Return when the last of the marks ends, 0 without one."""
+    """Return when the last of the marks ends, of which there is one at least."""
     youngest = ((marks & -marks).bit_length() - 1) // 10
-    return (window - youngest + _WINDOWS) * _WINDOW if marks else 0
+    return (window - youngest + _WINDOWS) * _WINDOW

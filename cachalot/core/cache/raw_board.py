@@ -63,10 +63,11 @@ class OnBoard(Backend):
         mark: Mark | None,
         other_key: str | None = None,
     ) -> Any:
-        slots: dict[int, int | None] = {}
-        by_key = zip(self._slots_of(version_keys), version_keys.values(), strict=True)
-        for slot, seconds in by_key:
-            slots[slot] = max(seconds or 0, slots.get(slot) or 0) or None
+        slots: dict[int, int | None] = dict.fromkeys(self._slots_of(version_keys))
+        if any(version_keys.values()):
+            by_key = zip(self._slots_of(version_keys), version_keys.values(), strict=True)
+            for slot, seconds in by_key:
+                slots[slot] = max(seconds or 0, slots[slot] or 0) or None
         self.board.renew(slots, mark)
         return self._told(other_key)
 
@@ -77,7 +78,7 @@ class OnBoard(Backend):
         return self.board.invalidated(self._places_of(tuple(version_keys)))
 
     def _told(self, other_key: str | None) -> int | None:
-        return None if other_key is None else self.get((other_key,))[0]
+        return None if other_key is None else self.board.read(self._places_of((other_key,)))[0]
 
     def _slots_of(self, version_keys: Iterable[str]) -> list[int]:
         return [slot for slot, _ in self._places_of(tuple(version_keys))]
