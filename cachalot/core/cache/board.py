@@ -139,7 +139,8 @@ class Board:
                 words[slot] = PENDING | (max(until, _held(held, now)) if held else until)
                 words[slot + _TIME] = stamp
                 if mark.windows.get(slot) != window:
-                    marks = _standing(words[slot + _MARKS], window)
+                    word = words[slot + _MARKS]
+                    marks = _standing(word, window) if word & _ALL_MARKS else 0
                     marks += marks & _MANY < _MANY
                     # In one line: no exception of the program comes between the two.
                     words[slot + _MARKS], mark.windows[slot] = window << 40 | marks, window
@@ -157,8 +158,11 @@ class Board:
             own = mark.windows if mark is not None and is_ours else {}
             window, stamp, nonce = now // _WINDOW, _new_time(words), _new_word()
             for slot, seconds in slots.items():
-                marks = _standing(words[slot + _MARKS], window)
-                marks = _without(marks, window, own.get(slot))
+                word, set_in = words[slot + _MARKS], own.get(slot)
+                if set_in == window and word == window << 40 | 1:
+                    marks = 0  # there was none but ours, as nearly always
+                else:
+                    marks = _without(_standing(word, window), window, set_in)
                 # In one line, since what is done twice must lift it once.
                 words[slot + _MARKS], _ = window << 40 | marks, own.pop(slot, None)
                 held = words[slot + _HELD]

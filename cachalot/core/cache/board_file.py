@@ -111,19 +111,17 @@ class BoardFile:
         Raise ``TimeoutError`` if another process does not let go of them.
         """
         with self._lock:
-            return self._changed(change)
-
-    def _changed(self, change: Callable[[memoryview, int], T]) -> T:
-        try:
-            now = self._take()
-            self.words[_LAST_WRITE] = now
-            result = change(self.words, now)
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        except BaseException:
-            # It unlocks as well. The program may throw an exception between any two lines.
-            self._close()
-            raise
-        return result
+            try:
+                now = self._take()
+                words = self.words
+                words[_LAST_WRITE] = now
+                result = change(words, now)
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            except BaseException:
+                # It unlocks as well. The program may throw an exception between any two lines.
+                self._close()
+                raise
+            return result
 
     def _take(self) -> int:
         """Lock the file in force, which is made if there is none; return when that was."""
@@ -131,7 +129,10 @@ class BoardFile:
         while True:
             if self._descriptor < 0:
                 self._open()
-            until = self._wait_for_lock(until)
+            try:
+                fcntl.flock(self._descriptor, _TRY)
+            except BlockingIOError:
+                until = self._wait_for_lock(until)
             # Not before others have let go of it, and not after the file was looked for.
             now = machine_time()
             if not self._is_in_force():
@@ -144,15 +145,15 @@ class BoardFile:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             time.sleep(wait / _SECOND)
 
-    def _wait_for_lock(self, until: int | None = None) -> int | None:
-        """Lock the file that is open. Return until when others are waited for, if they are."""
+    def _wait_for_lock(self, until: int | None = None) -> int:
+        """Lock the file that is open. Return until when others are waited for, by default anew."""
         pause = 0.00005
+        until = until or machine_time() + int(LOCK_SECONDS * _SECOND)
         while True:
             try:
                 fcntl.flock(self._descriptor, _TRY)
                 return until
             except BlockingIOError:
-                until = until or machine_time() + int(LOCK_SECONDS * _SECOND)
                 if machine_time() > until:
                     raise TimeoutError(f"another process keeps {self.path} locked") from None
                 time.sleep(pause)

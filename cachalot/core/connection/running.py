@@ -98,9 +98,12 @@ class executing:
 
     def _as_sql(self, *args: Any, **kwargs: Any) -> Any:
         compiled = self._make(*args, **kwargs)
-        # An INSERT may be several statements.
-        pairs: Iterable[Any] = compiled if isinstance(compiled, list) else (compiled,)
-        self._running.own = tuple([pair[0] for pair in pairs])
+        if type(compiled) is tuple:
+            self._running.own = (compiled[0],)
+        else:
+            # An INSERT may be several statements.
+            pairs: Iterable[Any] = compiled if isinstance(compiled, list) else (compiled,)
+            self._running.own = tuple([pair[0] for pair in pairs])
         return compiled
 
     def __enter__(self) -> None:
