@@ -111,17 +111,20 @@ class BoardFile:
         Raise ``TimeoutError`` if another process does not let go of them.
         """
         with self._lock:
-            try:
-                now = self._take()
-                words = self.words
-                words[_LAST_WRITE] = now
-                result = change(words, now)
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            except BaseException:
-                # It unlocks as well. The program may throw an exception between any two lines.
-                self._close()
-                raise
-            return result
+            # In one line: no exception of the program comes before the lock is given back.
+            return self._changed(change)
+
+    def _changed(self, change: Callable[[memoryview, int], T]) -> T:
+        try:
+            now = self._take()
+            self.words[_LAST_WRITE] = now
+            result = change(self.words, now)
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        except BaseException:
+            # It unlocks as well. The program may throw an exception between any two lines.
+            self._close()
+            raise
+        return result
 
     def _take(self) -> int:
         """Lock the file in force, which is made if there is none; return when that was."""
