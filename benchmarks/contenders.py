@@ -60,6 +60,15 @@ CONTENDERS = {
             settings={"CACHALOT_LOCAL_SIZE": 0},
         ),
         Contender(
+            "ours-alone",
+            "cachalot, no board",
+            "cachalot",
+            uses_tree=True,
+            apps=("cachalot",),
+            settings={"CACHALOT_BOARD": None},
+            stack_caches=frozenset({"locmem"}),
+        ),
+        Contender(
             "django-cachalot",
             "django-cachalot (PyPI)",
             "cachalot",

@@ -16,7 +16,7 @@ from benchmarks.stacks import STACKS
 COLOURS = dict(
     zip(
         CONTENDERS,
-        ("#000000", "#999999", "#0072b2", "#56b4e9", "#d55e00", "#e69f00"),
+        ("#000000", "#999999", "#0072b2", "#56b4e9", "#009e73", "#d55e00", "#e69f00"),
         strict=True,
     )
 )
@@ -82,6 +82,8 @@ def _lines(results: StackResults, entries: list[Entry], phase: str, statistic: s
     return figure
 
 
+#: Contenders that are left out at one glance.
+VARIANTS = {"ours-shared", "ours-alone"}
 #: What is shown of a stack at one glance, by operation and phase, from the top.
 SUMMARY = [
     *((name, "hit") for name in ("get", "foreign-key", "exists", "rows-100", "annotate", "page")),
@@ -98,7 +100,7 @@ def _speedups(results: StackResults, statistic: str) -> Figure | None:
         if contender.is_cache or name == "plain"
     }
     plain = found.pop("plain", [])
-    names = [name for name, series in found.items() if any(series) and name != "ours-shared"]
+    names = [name for name, series in found.items() if any(series) and name not in VARIANTS]
     if not plain or None in plain or not names:
         return None
     figure = Figure(figsize=(8, 6.5), layout="constrained")

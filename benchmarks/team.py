@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Process:
         servers: Servers,
         directory: Path,
         tree: Tree,
-        python: str,
+        command: Sequence[str],
     ) -> None:
         self.contender = contender
         self._log = directory / f"{stack.name}-{contender.name}.log"
@@ -49,7 +49,7 @@ class Process:
         }
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [python, "-m", "benchmarks.worker", contender.name],
+                [*command, "-m", "benchmarks.worker", contender.name],
                 cwd=directory,
                 env=environ,
                 stdin=subprocess.PIPE,
@@ -59,6 +59,10 @@ class Process:
                 # Ctrl-C stops the command, which has them delete their databases.
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def begin(self, do: str, **arguments: Any) -> None:
         """Send a command; ``answer()`` must follow."""
@@ -130,13 +134,18 @@ def team_on(
     directory: Path,
     tree: Tree,
     python_for: Callable[[Contender], str],
+    under: Sequence[str] = (),
 ) -> Iterator[Team]:
-    """Start the contenders that run on the stack, yield them, and stop them."""
+    """Start the contenders that run on the stack, yield them, and stop them.
+
+    ``under`` is the command that runs their interpreters, if it is not the system.
+    """
     with ExitStack() as started:
         processes = {}
         for contender in contenders:
             if contender.runs_on(stack):
-                process = Process(contender, stack, servers, directory, tree, python_for(contender))
+                command = *under, python_for(contender)
+                process = Process(contender, stack, servers, directory, tree, command)
                 started.callback(process.stop)
                 processes[contender.name] = process
         yield Team(processes)

@@ -21,7 +21,7 @@ from django.db import connection, connections
 from benchmarks.catalogue import Entry
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.observing import observe
-from benchmarks.timing import Batch, time_each, time_in_threads, time_together
+from benchmarks.timing import Batch, time_each, time_in_threads, time_together, without_collector
 from benchmarks.versions import cached_keys, package_versions, server_versions
 
 django.setup()
@@ -157,6 +157,16 @@ class Worker:
             run(1)
         timed = run(number).per(chosen.per_call)
         return {"number": number, **timed._asdict(), "queries": queries}
+
+    def repeat(self, entry: dict[str, Any], phase: str, number: int) -> None:
+        """Do it so many times. The phase "change" is what is done before each miss."""
+        operation = self._operation(Entry(**entry))
+        with without_collector():
+            for _ in range(number):
+                if phase in {"miss", "change"}:
+                    self._change(operation)
+                if phase != "change":
+                    operation.call()
 
     def time_reference(self, entry: dict[str, Any], phase: str, seconds: float) -> Any:
         """Time what the operation asks of the cache at least, as ``time()`` does the operation."""

@@ -81,7 +81,7 @@ def lift_marks() -> None:
     for cache in caches.all(initialized_only=True):
         store = getattr(cache, "_cachalot_store", None)
         if store is not None and store.backend.board is not None:
-            slots = {slot for places in store.backend._places.values() for slot, _ in places}
+            slots = {slot for places in store.backend._places.values() for slot in places.slots}
             store.backend.board.file.change(partial(_lift_marks, slots))
 
 

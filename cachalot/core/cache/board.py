@@ -135,10 +135,12 @@ class Board:
             until = (window + _WINDOWS) * _WINDOW
             for slot in slots:
                 # First of all: who is killed behind it has marked, and made no change yet.
-                words[slot] = PENDING | max(until, _held(words[slot + _HELD], now))
+                held = words[slot + _HELD]
+                words[slot] = PENDING | (max(until, _held(held, now)) if held else until)
                 words[slot + _TIME] = stamp
                 if mark.windows.get(slot) != window:
-                    marks = _standing(words[slot + _MARKS], window)
+                    word = words[slot + _MARKS]
+                    marks = _standing(word, window) if word & _ALL_MARKS else 0
                     marks += marks & _MANY < _MANY
                     # In one line: no exception of the program comes between the two.
                     words[slot + _MARKS], mark.windows[slot] = window << 40 | marks, window
@@ -156,15 +158,20 @@ class Board:
             own = mark.windows if mark is not None and is_ours else {}
             window, stamp, nonce = now // _WINDOW, _new_time(words), _new_word()
             for slot, seconds in slots.items():
-                marks = _standing(words[slot + _MARKS], window)
-                marks = _without(marks, window, own.get(slot))
+                word, set_in = words[slot + _MARKS], own.get(slot)
+                if set_in == window and word == window << 40 | 1:
+                    marks = 0  # there was none but ours, as nearly always
+                else:
+                    marks = _without(_standing(word, window), window, set_in)
                 # In one line, since what is done twice must lift it once.
                 words[slot + _MARKS], _ = window << 40 | marks, own.pop(slot, None)
-                held = _held(words[slot + _HELD], now)
+                held = words[slot + _HELD]
+                if held:
+                    held = _held(held, now)
                 if seconds:
                     held = words[slot + _HELD] = max(held, now + seconds * _SECOND)
                 words[slot + _TIME] = stamp
-                until = max(held, _end_of(marks, window))
+                until = max(held, _end_of(marks, window)) if marks else held
                 words[slot] = PENDING | until if until else nonce
 
         self.file.change(change)
@@ -225,6 +232,6 @@ def _without(marks: int, window: int, set_in: int | None) -> int:
 
 
 def _end_of(marks: int, window: int) -> int:
-    """Return when the last of the marks ends, 0 without one."""
+    """Return when the last of the marks ends, of which there is one at least."""
     youngest = ((marks & -marks).bit_length() - 1) // 10
-    return (window - youngest + _WINDOWS) * _WINDOW if marks else 0
+    return (window - youngest + _WINDOWS) * _WINDOW

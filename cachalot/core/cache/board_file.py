@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 from cachalot.core.locks import fork_safe_lock
@@ -30,6 +30,7 @@ else:
     # Of the whole machine, in nanoseconds. Tests that freeze time leave these clocks alone.
     machine_time = partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC)
     wall_time = partial(time.clock_gettime_ns, time.CLOCK_REALTIME)
+    _TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 T = TypeVar("T")
 
@@ -50,12 +51,19 @@ FIRST_WORD = 3
 _LAYOUT, _WRITABLE_FROM, _LAST_WRITE = 0, 1, 2
 _THIS_LAYOUT = int.from_bytes(b"board 1\0", sys.byteorder)
 _SECOND = 10**9
+_TRUSTED = int(TRUSTED_SECONDS * _SECOND)
 
 
 def default_path() -> str:
     """Return the place that all processes of one user on this machine share."""
     above = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
-    return os.path.join(os.path.realpath(above), f"cachalot-{os.geteuid()}", "board")
+    return _place_above(above, os.geteuid())
+
+
+@cache
+def _place_above(above: str, user: int) -> str:
+    # If it is a link, it is the system's, and leads to the same place as long as that runs.
+    return os.path.join(os.path.realpath(above), f"cachalot-{user}", "board")
 
 
 class BoardFile:
@@ -91,7 +99,7 @@ class BoardFile:
         began = machine_time()
         if not self._is_in_force():
             self.change(lambda words, now: None)
-        self._trusted_until = began + int(TRUSTED_SECONDS * _SECOND)
+        self._trusted_until = began + _TRUSTED
 
     def is_trusted(self) -> bool:
         """Whether ``words`` may be read without looking for the file."""
@@ -103,12 +111,12 @@ class BoardFile:
         Raise ``TimeoutError`` if another process does not let go of them.
         """
         with self._lock:
+            # In one line: no exception of the program comes before the lock is given back.
             return self._changed(change)
 
     def _changed(self, change: Callable[[memoryview, int], T]) -> T:
         try:
-            self._take()
-            now = machine_time()
+            now = self._take()
             self.words[_LAST_WRITE] = now
             result = change(self.words, now)
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
@@ -118,27 +126,36 @@ class BoardFile:
             raise
         return result
 
-    def _take(self) -> None:
-        """Lock the file in force, which is made if there is none."""
-        until = machine_time() + int(LOCK_SECONDS * _SECOND)
+    def _take(self) -> int:
+        """Lock the file in force, which is made if there is none; return when that was."""
+        until = None
         while True:
             if self._descriptor < 0:
                 self._open()
-            self._wait_for_lock(until)
+            try:
+                fcntl.flock(self._descriptor, _TRY)
+            except BlockingIOError:
+                until = self._wait_for_lock(until)
+            # Not before others have let go of it, and not after the file was looked for.
+            now = machine_time()
             if not self._is_in_force():
                 self._close()
                 continue
-            wait = self.words[_WRITABLE_FROM] - machine_time()
+            self._trusted_until = now + _TRUSTED
+            wait = self.words[_WRITABLE_FROM] - now
             if not 0 < wait <= YOUNG_SECONDS * _SECOND:
-                return
+                return now
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             time.sleep(wait / _SECOND)
 
-    def _wait_for_lock(self, until: int) -> None:
+    def _wait_for_lock(self, until: int | None = None) -> int:
+        """Lock the file that is open. Return until when others are waited for, by default anew."""
         pause = 0.00005
+        until = until or machine_time() + int(LOCK_SECONDS * _SECOND)
         while True:
             try:
-                return fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._descriptor, _TRY)
+                return until
             except BlockingIOError:
                 if machine_time() > until:
                     raise TimeoutError(f"another process keeps {self.path} locked") from None
@@ -147,7 +164,7 @@ class BoardFile:
 
     def _is_in_force(self) -> bool:
         try:
-            return self._is_mapped(os.stat(self.path, follow_symlinks=False))
+            return self._is_mapped(os.lstat(self._named or default_path()))
         except FileNotFoundError:
             return False
 
@@ -163,7 +180,7 @@ class BoardFile:
         _require_safe(path, found, folder)
         if self._is_mapped(found):
             return
-        self._wait_for_lock(machine_time() + int(LOCK_SECONDS * _SECOND))
+        self._wait_for_lock()
         self._fill(path)
         if os.geteuid() == 0 and folder.st_uid != found.st_uid:
             # As SQLite does with its files: what root makes is for whom the folder belongs to.

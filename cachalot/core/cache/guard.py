@@ -124,14 +124,14 @@ class Guard:
         Raise what the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``, and what the program
         throws into it.
         """
-        if not self._may_write():
+        if self._writes_rest_until is not None and not self._may_write():
             return None
         began = self._time()
         try:
             store = store_of(self.cache_alias)
             if store is None:
                 return None
-            if raises_failures() and self.debts.owed:
+            if self.debts.owed and raises_failures():
                 self._settle(store)
             try:
                 return store.mark_pending(version_keys, other_key, mark)
@@ -165,7 +165,7 @@ class Guard:
         Return the raw version under another key, None where the cache was not asked or failed.
         Raise what the program throws into it: then it is done later.
         """
-        if self._may_write():
+        if self._writes_rest_until is None or self._may_write():
             return self._write(Store.renew, version_keys, other_key, mark)
         self.owe(version_keys, mark)
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.cache import caches
 from django.core.cache.backends import locmem
@@ -24,6 +24,13 @@ def _version_of(raw: int) -> Version:
     return 0.0, None if raw >= PENDING else f"{raw:016x}"
 
 
+class _Places(NamedTuple):
+    """The slot of each of some keys, with the reign that it is under and without."""
+
+    under_reigns: tuple[tuple[int, int], ...]
+    slots: tuple[int, ...]
+
+
 class OnBoard(Backend):
     """A cache whose versions lie on a board, and whose entries lie where ``side`` has them.
 
@@ -42,19 +49,18 @@ class OnBoard(Backend):
         self._side = side
         self._location = location_of(side.cache)
         self._reign = board.reign_of(self._location)
-        self._places: dict[tuple[str, ...], tuple[tuple[int, int], ...]] = {}
+        self._places: dict[tuple[str, ...], _Places] = {}
 
     def get(self, version_keys: Sequence[str], entry_keys: Sequence[str] = ()) -> list[Any]:
         raws: list[Any] = []
         if version_keys:
-            places = self._places_of(tuple(version_keys))
-            raws = self.board.read(places)
+            raws = self.board.read(self._places_of(tuple(version_keys)).under_reigns)
         return raws + self._side.get((), entry_keys) if entry_keys else raws
 
     def mark(
         self, version_keys: Iterable[str], mark: Mark | None, other_key: str | None = None
     ) -> Any:
-        self.board.mark(self._slots_of(version_keys), mark or Mark())
+        self.board.mark(self._places_of(tuple(version_keys)).slots, mark or Mark())
         return self._told(other_key)
 
     def renew(
@@ -63,33 +69,34 @@ class OnBoard(Backend):
         mark: Mark | None,
         other_key: str | None = None,
     ) -> Any:
-        slots: dict[int, int | None] = {}
-        by_key = zip(self._slots_of(version_keys), version_keys.values(), strict=True)
-        for slot, seconds in by_key:
-            slots[slot] = max(seconds or 0, slots.get(slot) or 0) or None
+        all_slots = self._places_of(tuple(version_keys)).slots
+        slots: dict[int, int | None] = dict.fromkeys(all_slots)
+        if any(version_keys.values()):
+            for slot, seconds in zip(all_slots, version_keys.values(), strict=True):
+                slots[slot] = max(seconds or 0, slots[slot] or 0) or None
         self.board.renew(slots, mark)
         return self._told(other_key)
 
     def timestamps(self, version_keys: Sequence[str], raws: Sequence[Any]) -> list[float]:
-        return self.board.times(self._places_of(tuple(version_keys)))
+        return self.board.times(self._places_of(tuple(version_keys)).under_reigns)
 
     def invalidated(self, version_keys: Sequence[str]) -> list[tuple[float, bool] | None]:
-        return self.board.invalidated(self._places_of(tuple(version_keys)))
+        return self.board.invalidated(self._places_of(tuple(version_keys)).under_reigns)
 
     def _told(self, other_key: str | None) -> int | None:
-        return None if other_key is None else self.get((other_key,))[0]
+        if other_key is None:
+            return None
+        (word,) = self.board.read(self._places_of((other_key,)).under_reigns)
+        return word
 
-    def _slots_of(self, version_keys: Iterable[str]) -> list[int]:
-        return [slot for slot, _ in self._places_of(tuple(version_keys))]
-
-    def _places_of(self, version_keys: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-        """Return the slot of each key, and the reign that it is under."""
+    def _places_of(self, version_keys: tuple[str, ...]) -> _Places:
         places = self._places.get(version_keys)
         if places is None:
-            places = tuple(
+            under_reigns = tuple(
                 (self.board.slot_of(f"{self._location}\0{name}"), self._reign_over(key))
                 for key, name in zip(version_keys, self._names(version_keys), strict=True)
             )
+            places = _Places(under_reigns, tuple(slot for slot, _ in under_reigns))
             if len(self._places) >= _MAX_PLACES:
                 self._places.clear()
             self._places[version_keys] = places

@@ -47,6 +47,8 @@ _asked: dict[Place, tuple[object, ...]] = {}
 _MAX_ASKED = 10_000
 # The aliases that the process has begun with; None until the app is wired.
 _configured: frozenset[str] | None = None
+# What there was last: settings, and what was made of them.
+_latest: tuple[list[Any], Databases] | None = None
 
 
 def note_configured() -> None:
@@ -158,7 +160,7 @@ def _mirror_in(database: Mapping[str, Any]) -> str | None:
     return mirror
 
 
-_ADDRESS = ("ENGINE", "NAME", "HOST", "PORT")
+_NOTHING: dict[str, Any] = {}
 
 
 @memo(maxsize=16)
@@ -168,11 +170,17 @@ def _databases_in(settings: object, configured: frozenset[str] | None) -> Databa
 
 def databases_now() -> Databases:
     """Return the databases there are now: aliases may be added, and test runners change names."""
-    settings = [
-        (alias, *map(database.get, _ADDRESS), (database.get("TEST") or {}).get("MIRROR"))
-        for alias, database in list(connections.settings.items())
-    ]
-    return _databases_in(tuple(settings), _configured)
+    settings: list[Any] = [cachalot_settings.epoch, _configured]
+    for alias, database in list(connections.settings.items()):
+        get = database.get
+        test = get("TEST") or _NOTHING
+        settings += alias, get("ENGINE"), get("NAME"), get("HOST"), get("PORT"), test.get("MIRROR")
+    # To compare with the latest is faster than to look up what is remembered.
+    global _latest
+    latest = _latest
+    if latest is None or latest[0] != settings:
+        latest = _latest = settings, _databases_in(tuple(settings), _configured)
+    return latest[1]
 
 
 def _may_be_one(one: Place, other: Place) -> bool:

@@ -34,7 +34,10 @@ class Running(threading.local):
 
     def is_own(self, sql: object) -> bool:
         """Whether ``sql`` is the very statement that a compiler is executing."""
-        return any(statement is sql for statement in self.own)
+        for statement in self.own:  # noqa: SIM110 - without a generator, which takes as long again
+            if statement is sql:
+                return True
+        return False
 
     def note_given(self, sql: object, vendor: str) -> None:
         """Note which of the compiler's statements a cursor is given.
@@ -102,9 +105,12 @@ class executing:
 
     def _as_sql(self, *args: Any, **kwargs: Any) -> Any:
         compiled = self._make(*args, **kwargs)
-        # An INSERT may be several statements.
-        pairs: Iterable[Any] = compiled if isinstance(compiled, list) else (compiled,)
-        self._running.own = tuple([pair[0] for pair in pairs])
+        if type(compiled) is tuple:
+            self._running.own = (compiled[0],)
+        else:
+            # An INSERT may be several statements.
+            pairs: Iterable[Any] = compiled if isinstance(compiled, list) else (compiled,)
+            self._running.own = tuple([pair[0] for pair in pairs])
         return compiled
 
     def __enter__(self) -> None:

@@ -61,6 +61,8 @@ class Session:
 
     def database(self, vendor: str) -> bytes:
         """Return what tells apart the databases that sessions of one server or file look into."""
+        if not self.values:
+            return b""
         name = _UNKNOWN if vendor == "sqlite" else "use"
         return self.values.get((name, False), b"")
 

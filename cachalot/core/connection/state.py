@@ -224,8 +224,10 @@ def is_tracked(connection: BaseDatabaseWrapper) -> bool:
     They do even where ``CACHALOT_DATABASES`` leaves the alias out: another alias, or the next
     value of the setting, may cache the same tables. So do those of a copy under another alias.
     """
-    alias, engine = alias_reached_by(connection), connection.settings_dict["ENGINE"]
-    return alias in connections.settings and (
-        is_supported_engine(engine, connection.vendor)
-        or is_cached_database(alias, engine, connection.vendor)
-    )
+    alias, there_are = connection.alias, connections.settings
+    if alias not in there_are:
+        alias = alias_reached_by(connection)
+        if alias not in there_are:
+            return False
+    engine, vendor = connection.settings_dict["ENGINE"], connection.vendor
+    return is_supported_engine(engine, vendor) or is_cached_database(alias, engine, vendor)

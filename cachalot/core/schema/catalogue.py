@@ -90,7 +90,7 @@ def catalogue_of(connection: BaseDatabaseWrapper) -> Catalogue | None:
 def settled(connection: BaseDatabaseWrapper) -> Catalogue | None:
     """Return the catalogue if it is known, and nothing has been changed since; ask nobody."""
     key = key_of(connection)
-    if key in _changes or state_of(connection).transaction.changed_schema:
+    if (_changes and key in _changes) or state_of(connection).transaction.changed_schema:
         return None
     kept = _kept.get(key)
     return None if kept is None else kept.catalogue

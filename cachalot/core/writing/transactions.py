@@ -50,7 +50,8 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     # written stays dirty until it is known to be over.
     state.transaction.has_failed_commit = True
     try:
-        result = _run_commit(connection, overlay, run) if overlay.dirty else run()
+        dirty = overlay.dirty
+        result = _run_commit(connection, overlay, dirty, run) if dirty else run()
     except BaseException:
         if driver.is_transaction_open(connection) is False:
             # All it has written has new versions already.
@@ -75,9 +76,10 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
     return result
 
 
-def _run_commit(connection: BaseDatabaseWrapper, overlay: Overlay, run: Callable[[], T]) -> T:
+def _run_commit(
+    connection: BaseDatabaseWrapper, overlay: Overlay, dirty: frozenset[str], run: Callable[[], T]
+) -> T:
     # Of a schema that this transaction has changed the version is about to be its own.
-    dirty = overlay.dirty
     is_own = SCHEMA in dirty
     if is_own and not catalogue.is_of(connection, overlay.schema):
         dirty |= all_tables(connection)
@@ -203,8 +205,6 @@ def control(
     """Run a statement that begins or ends a transaction, or concerns a savepoint."""
     words = statement.parts[0].split()
     leading, rest = words[0].upper(), [word.upper() for word in words[1:]]
-    if (savepoint := savepoint_in(statement.parts[0], connection.vendor)) is not None:
-        return _control_savepoint(connection, state, *savepoint, run)
     if leading in {"BEGIN", "START"}:
         catalogue.prepare(connection)
         result = run()
@@ -213,6 +213,8 @@ def control(
         if "ISOLATION" in rest:
             state.set_isolation(statement.parts[0])
         return result
+    if (savepoint := savepoint_in(statement.parts[0], connection.vendor)) is not None:
+        return _control_savepoint(connection, state, *savepoint, run)
     ends = rollback if leading in {"ROLLBACK", "ABORT"} else commit
     result = ends(connection, run)
     if "CHAIN" in rest and "NO" not in rest:

@@ -54,6 +54,8 @@ class _Write:
         self._connection = connection
         self._state = state_of(connection)
         self._named, self._deletes, self._pinned = frozenset(tables), deletes, pinned
+        # First: another thread may replace the catalogue, and the plan must not be older than this.
+        self._schema = catalogue.version_of(connection)
         self._plan = plan_of(connection, self._named, deletes)
         self._changed = self._plan.changed
         self._rows = self._plan.rows_of(pinned)
@@ -67,7 +69,7 @@ class _Write:
         elif not (commits or self._state.is_lost):
             at_once = _untransactional(connection, at_once)
         if not self._is_alone:
-            self._state.overlay().note_schema(catalogue.version_of(connection))
+            self._state.overlay().note_schema(self._schema)
         self._at_once = at_once
         self._is_final = False
         #: Whether it is to notice what other processes do to the schema meanwhile.
@@ -110,7 +112,10 @@ class _Write:
 
     def _newly_changed(self) -> frozenset[str]:
         """Return what the write changes as well by what others have done to the schema."""
-        if catalogue.follow(self._connection, self._invalidation.schema):
+        schema = self._invalidation.schema
+        if schema is not None and schema == self._schema:
+            return NONE  # as nearly always: the plan is of this very schema
+        if catalogue.follow(self._connection, schema):
             return NONE
         plan = plan_of(self._connection, self._named, self._deletes)
         more = plan.changed - self._changed
