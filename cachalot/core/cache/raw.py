@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache as keep_results
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.files import locks
 
+from cachalot.core.cache.refusals import set_or_delete
 from cachalot.core.cache.versions import (
     PENDING_TIMEOUT,
     Mark,
@@ -155,6 +157,9 @@ class Backend:
         values: list[Any] = [None if raw is None else self.loads(raw) for raw in raws]
         return [(value[0], value[1] is None) if is_version(value) else None for value in values]
 
+    def drop_undecodable_versions(self, keys: Sequence[str]) -> None:
+        """Replace what raises when it is decoded, where Django's API does not find the versions."""
+
     def set_versions(
         self, versions: Mapping[str, tuple[Version, float | None]], other_key: str | None = None
     ) -> Any:
@@ -168,14 +173,12 @@ class Backend:
             groups.setdefault(timeout, {})[key] = version
         for timeout, group in groups.items():
             with exclusively(self.cache):
-                failed = self._set_group(group, timeout)
-            if failed:
-                raise OSError(f"the cache refused {len(failed)} of {len(group)} versions")
+                set_or_delete(self.cache, partial(self._set_group, timeout=timeout), group)
             if drops_calls(self.cache):
                 raise OSError("the cache's client drops what it is given while its server fails")
         return None
 
-    def _set_group(self, versions: dict[str, Version], timeout: float | None) -> Sequence[str]:
+    def _set_group(self, versions: Mapping[str, Version], timeout: float | None) -> Sequence[str]:
         """Store versions; return what the cache tells it has not taken."""
         if len(versions) == 1 and set_raises(type(self.cache).set):
             ((key, version),) = versions.items()

@@ -79,10 +79,11 @@ def new_nonce() -> str:
 
 
 def is_version(value: Any) -> bool:
+    """Whether it is a version. Behind one that is pending may stand whose marks it has."""
     # Serializers other than pickle may know no tuples.
     return (
         (type(value) is tuple or type(value) is list)
-        and len(value) == 2
+        and (len(value) == 2 or (len(value) == 3 and value[1] is None))
         and type(value[0]) is float
         and (type(value[1]) is str or value[1] is None)
     )
