@@ -5,11 +5,12 @@ Here it is any cache by Django's API, and what is called raw is what Django has 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache as keep_results
-from functools import partial
+from time import monotonic
 from types import FunctionType
 from typing import Any
 
@@ -17,7 +18,6 @@ from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.files import locks
 
-from cachalot.core.cache.refusals import set_or_delete
 from cachalot.core.cache.versions import (
     PENDING_TIMEOUT,
     Mark,
@@ -27,6 +27,13 @@ from cachalot.core.cache.versions import (
     new_nonce,
     nonce_in,
 )
+from cachalot.core.interruptions import is_interruption
+
+logger = logging.getLogger("cachalot")
+
+#: Seconds after which a failure was slow. One that costs next to nothing (a connection that was
+#: cut or refused) makes no write pass by a cache that other processes may reach.
+SLOW_SECONDS = 0.1
 
 #: How many versions of one kind of cache are known by what lies in it.
 MAX_NONCES = 4096
@@ -134,14 +141,34 @@ class Backend:
 
         Each comes with the seconds for which it stays pending instead, None for not at all.
         """
-        now = clock()
-        return self.set_versions(
-            {
-                key: ((now, None if seconds else new_nonce()), seconds or None)
-                for key, seconds in version_keys.items()
-            },
-            other_key,
-        )
+        now, began = clock(), monotonic()
+        try:
+            return self.set_versions(
+                {
+                    key: ((now, None if seconds else new_nonce()), seconds or None)
+                    for key, seconds in version_keys.items()
+                },
+                other_key,
+            )
+        except Exception as error:
+            if not is_interruption(error) and monotonic() - began < SLOW_SECONDS:
+                self._delete(version_keys)
+            raise
+
+    def _delete(self, version_keys: Iterable[str]) -> None:
+        """Delete what was refused, as a full cache allows. It stays owed all the same.
+
+        A version left in force has older results served, for ever if this process dies.
+        """
+        try:
+            self._delete_versions(list(version_keys))
+        except Exception as error:
+            if is_interruption(error):
+                raise
+            logger.debug("What could not be renewed could not be deleted either: %r", error)
+
+    def _delete_versions(self, version_keys: Sequence[str]) -> None:
+        self.cache.delete_many(version_keys)
 
     def timestamps(self, version_keys: Sequence[str], raws: Sequence[Any]) -> list[float]:
         """Return when each version was made that was found, in seconds since the epoch."""
@@ -173,7 +200,9 @@ class Backend:
             groups.setdefault(timeout, {})[key] = version
         for timeout, group in groups.items():
             with exclusively(self.cache):
-                set_or_delete(self.cache, partial(self._set_group, timeout=timeout), group)
+                failed = self._set_group(group, timeout)
+            if failed:
+                raise OSError(f"the cache refused {len(failed)} of {len(group)} versions")
             if drops_calls(self.cache):
                 raise OSError("the cache's client drops what it is given while its server fails")
         return None

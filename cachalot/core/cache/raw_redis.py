@@ -195,6 +195,10 @@ class Redis(Backend):
         other = values[1] if others else None
         return None if other is None else (word, other)
 
+    def _delete_versions(self, version_keys: Sequence[str]) -> None:
+        commands = [packed(b"DEL", *self._version_names(version_keys))]
+        self._ask(commands, (), needs_word=False, writes=True)
+
     def set_versions(
         self, versions: Mapping[str, tuple[Version, float | None]], other_key: str | None = None
     ) -> tuple[str, bytes] | None:
