@@ -301,7 +301,7 @@ class ProtocolTests(CacheTestCase):
         self.assertNotEqual(version_of("library_author")[1], version_of("library_tag")[1])
 
     def test_overlapping_writers(self) -> None:
-        """A writer that ends inside another's pending mark lifts it; the other's end heals that."""
+        """A writer that ends within another's mark may lift it; the other's end heals that."""
 
         def write_and_read() -> None:
             Tag.objects.create(name="inner")

@@ -11,13 +11,16 @@ from django.test import SimpleTestCase
 from cachalot.core.cache import owned_values
 from cachalot.core.cache.raw import Backend
 from cachalot.core.cache.sides import side_by_api
+from cachalot.core.cache.store import Store
 from cachalot.core.cache.stores import store_of
 from cachalot.core.cache.versions import Mark
+from cachalot.core.schema.version_keys import keys_to_renew
+from tests.library.models import Author
 from tests.protocol.owners import OWNERS
 from tests.protocol.server_marks import BY_API, SERVER, ServerMarks
 from tests.protocol.world import Scenario, World
 from tests.settings import CACHE
-from tests.support import versions_in_cache
+from tests.support import CacheTestCase, in_thread, versions_in_cache
 
 HAS_OWNERS = CACHE in {"locmem", "redis", "django_redis", "pymemcache", "pylibmc"}
 IS_REDIS = CACHE in {"redis", "django_redis"}
@@ -237,6 +240,42 @@ class LocalTimeTests(OwnerTestCase):
         self.backend._values[name] = b"damaged"  # type: ignore[attr-defined]
         self.backend.renew({"a": None}, None)
         self.assertNotIn(self.nonce(), {None, "pending"})
+
+
+@versions_in_cache
+@skipUnless(HAS_OWNERS, "The cache cannot tell whose a mark is.")
+class OverlappingTests(CacheTestCase):
+    """Another writer of the table begins and ends while one is at work."""
+
+    def names(self) -> list[str]:
+        return list(Author.objects.order_by("name").values_list("name", flat=True))
+
+    def test_what_is_read_between_a_change_and_its_new_version(self) -> None:
+        Author.objects.create(name="A")
+        keys = keys_to_renew("default", frozenset({"library_author"}))
+        mark_pending, renew = Store.mark_pending, Store.renew
+        read: list[list[str]] = []
+
+        def overlap(store: Store, version_keys: Any, *args: Any) -> Any:
+            told = mark_pending(store, version_keys, *args)
+            other = Mark()
+            mark_pending(store, keys, None, other)
+            renew(store, keys, None, other)
+            # It would be stored, and found below.
+            read.append(in_thread(self.names))
+            return told
+
+        def look(store: Store, version_keys: Any, *args: Any) -> Any:
+            read.append(in_thread(self.names))
+            return renew(store, version_keys, *args)
+
+        with (
+            mock.patch.object(Store, "mark_pending", overlap),
+            mock.patch.object(Store, "renew", look),
+        ):
+            Author.objects.create(name="B")
+        self.assertEqual(read, [["A"], ["A", "B"]])
+        self.assertCached(self.names)
 
 
 class RedisTestCase(OwnerTestCase):
