@@ -361,6 +361,9 @@ class ServerTests(SimpleTestCase):
         client = self.hide("-@scripting")
         self.assertEqual(client.read(b"old"), b"old")
         self.assertEqual(client.read(b"new"), b"old")
+        side: Any = client.store.backend
+        self.assertIs(side.runs_scripts(), False)
+        self.assertIs(self.process().store.backend.runs_scripts(), True)  # type: ignore[attr-defined]
         # Marks have no owners then.
         client.store.mark_pending(["v"], mark=Mark())
         self.assertIsNone(client.store.current(("v",)))

@@ -18,6 +18,7 @@ from redis.sentinel import (
 from cachalot.core.cache.raw import Backend, Nonces, has_originals, is_original
 from cachalot.core.cache.redis_marks import (
     MARK,
+    NOTHING,
     RENEW,
     Script,
     commands_of,
@@ -167,6 +168,11 @@ class Redis(Backend):
             other_key,
             lambda: super(Redis, self).renew(version_keys, mark, other_key),
         )
+
+    def runs_scripts(self) -> bool:
+        """Ask the server whether this user may run scripts, without which marks have no owners."""
+        self._run(MARK, [NOTHING], None, lambda: None)
+        return self._runs_scripts
 
     def _run(
         self,

@@ -114,6 +114,10 @@ class Script(NamedTuple):
     digest: bytes
 
 
+#: What the script that marks is given to mark nothing.
+NOTHING = (b"0", b"", b"", b"0")
+
+
 def _script(text: str) -> Script:
     return Script(text.encode(), sha1(text.encode()).hexdigest().encode())
 
