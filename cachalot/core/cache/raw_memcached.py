@@ -22,7 +22,7 @@ _is_wrong = re.compile(r"[\x00-\x20\x7f]").search
 _MOST_ATTEMPTS = 100
 
 #: Seconds for which marks share an end. They stand for that much less than ``PENDING_TIMEOUT``.
-_SHARING_SECONDS = 30
+_SHARING_SECONDS = PENDING_TIMEOUT // 10
 
 # What a mark's end is known by: it is over when the server has let it expire.
 _END_KEY = "cachalot:end:"
