@@ -41,10 +41,12 @@ class Memcached(Backend):
 
     def __init__(self, cache: Any) -> None:
         super().__init__(cache)
-        self._client = client = cache._cache
         if isinstance(cache, PyLibMCCache):
-            # gets() needs it. It costs other questions nothing.
-            client.behaviors["cas"] = True
+            # gets() needs it, of a client that is made later as well. Other questions take as long.
+            options: dict[str, Any] = cache._options  # type: ignore[attr-defined]
+            behaviors = {**(options.get("behaviors") or {}), "cas": True}
+            cache._options = {**options, "behaviors": behaviors}  # type: ignore[attr-defined]
+            cache._cache.behaviors["cas"] = True  # type: ignore[attr-defined]
         self._end, self._end_is_shared_until = "", 0.0
 
     def mark(
@@ -111,7 +113,7 @@ class Memcached(Backend):
 
     def _gets(self, names: list[str]) -> dict[str, tuple[Any, Any]]:
         """Return what lies under names, each with what tells whether it has changed since."""
-        client = self._client
+        client = self.cache._cache
         if len(names) != 1 and hasattr(client, "gets_many"):
             return client.gets_many(names) if names else {}
         found = {name: client.gets(name) for name in names}
@@ -122,9 +124,9 @@ class Memcached(Backend):
     ) -> bool:
         seconds = self.cache.get_backend_timeout(timeout)
         if token is None:
-            return bool(self._client.add(name, value, seconds))
+            return bool(self.cache._cache.add(name, value, seconds))
         try:
-            return bool(self._client.cas(name, value, token, seconds))
+            return bool(self.cache._cache.cas(name, value, token, seconds))
         except Exception as error:
             # pylibmc's, where the key has gone. It need not be installed.
             if type(error).__name__ != "NotFound":
@@ -134,7 +136,7 @@ class Memcached(Backend):
     def _new_end(self, seconds: int) -> str:
         end = new_nonce()
         (name,) = self._names([_END_KEY + end])
-        if not self._client.set(name, 1, self.cache.get_backend_timeout(seconds)):
+        if not self.cache._cache.set(name, 1, self.cache.get_backend_timeout(seconds)):
             raise OSError("the cache refused the end of a mark")
         return end
 
@@ -142,7 +144,7 @@ class Memcached(Backend):
         if not marks:
             return []
         names = self._names([_END_KEY + mark.end for mark in marks])
-        there = self._client.get_multi(names)
+        there = self.cache._cache.get_multi(names)
         return [mark for name, mark in zip(names, marks, strict=True) if name in there]
 
     def _names(self, keys: Sequence[str]) -> list[str]:
@@ -155,8 +157,8 @@ class Memcached(Backend):
     def get(self, version_keys: Sequence[str], entry_keys: Sequence[str] = ()) -> list[Any]:
         names = self._names((*version_keys, *entry_keys))
         if len(names) == 1:
-            return [told(self._client.get(names[0], MISSING))]
-        found = self._client.get_multi(names) if names else {}
+            return [told(self.cache._cache.get(names[0], MISSING))]
+        found = self.cache._cache.get_multi(names) if names else {}
         return [told(found.get(name, MISSING)) for name in names]
 
     def add_versions(self, versions: Mapping[str, Version]) -> dict[str, Any]:
@@ -164,7 +166,7 @@ class Memcached(Backend):
         return {
             key: version
             for name, (key, version) in zip(names, versions.items(), strict=True)
-            if self._client.add(name, version, self.cache.get_backend_timeout(None))
+            if self.cache._cache.add(name, version, self.cache.get_backend_timeout(None))
         }
 
     def _set_group(self, versions: Mapping[str, Any], timeout: float | None) -> Sequence[str]:
@@ -173,7 +175,7 @@ class Memcached(Backend):
     def set_entries(self, entries: dict[str, Any], timeout: float | None) -> None:
         if failed := self._set(entries, timeout):
             # What was there before is older than what could not be stored.
-            self._client.delete_multi(failed)
+            self.cache._cache.delete_multi(failed)
 
     def _set(self, values: Mapping[str, Any], timeout: float | None) -> Sequence[str]:
         """Set values; return the names of those that were not taken, as far as the client tells."""
@@ -181,8 +183,8 @@ class Memcached(Backend):
         seconds = self.cache.get_backend_timeout(timeout)
         if len(named) == 1:
             ((name, value),) = named.items()
-            return [] if self._client.set(name, value, seconds) else [name]
-        return list(self._client.set_multi(named, seconds)) if named else []
+            return [] if self.cache._cache.set(name, value, seconds) else [name]
+        return list(self.cache._cache.set_multi(named, seconds)) if named else []
 
 
 def side_of(cache: Any) -> Backend | None:
