@@ -70,7 +70,8 @@ def counted_calls() -> Iterator[Counter[str]]:
     with (
         counting("get"),
         counting("add_versions"),
-        counting("set_versions"),
+        counting("mark"),
+        counting("renew"),
         counting("set_entries"),
     ):
         yield calls

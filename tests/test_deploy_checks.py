@@ -208,6 +208,13 @@ class DeployCheckTests(SimpleTestCase):
             facts = {"role": role, "run_id": "r"}
             self.assertReportsServer("W021", f"whose role is {role!r}", facts=facts)
 
+    def test_redis_that_runs_no_scripts(self) -> None:
+        """Only who would use them is told."""
+        side = mock.Mock(runs_scripts=lambda: False)
+        with mock.patch("cachalot.checks.redis.backend_of", return_value=side):
+            self.assertReportsServer("W025", "runs no scripts for its user")
+        self.assertReportsServer(None)
+
     @pytest.mark.skipif("redis" not in settings.CACHES["default"]["BACKEND"], reason="asks Redis")
     def test_a_real_redis_is_asked(self) -> None:
         cache: Any = caches["default"]

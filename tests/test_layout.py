@@ -33,6 +33,7 @@ README = (ROOT / "README.rst").read_text()
 OPTIONAL = {
     "cachalot.core.cache.raw_redis": {"redis"},
     "cachalot.core.cache.raw_redis_cluster": {"redis"},
+    "cachalot.core.cache.redis_marks": {"redis"},
     "cachalot.core.cache.redis_packets": {"redis"},
     "cachalot.contrib.redis_cluster": {"redis"},
     "cachalot.core.cache.raw_django_redis": {"django_redis", "redis"},

@@ -179,6 +179,11 @@ DEPLOY_MESSAGES = {
         "Use Django's RedisCache or django-redis' default or Sentinel client, neither subclassed "
         "nor traced, whose writes are never sent again; or give the client no retries.",
     ),
+    "cachalot.W025": (
+        "CACHALOT_CACHE is {alias!r}, a Redis that runs no scripts for its user. A writer that "
+        "ends lifts the marks of others, and older results may be served for a moment.",
+        "Allow EVAL and EVALSHA (ACL SETUSER ... +eval +evalsha).",
+    ),
     "cachalot.W021": (
         "CACHALOT_CACHE is {alias!r}, a Redis whose role is {role!r}. It lags behind another "
         "server, and nothing is cached.",

@@ -36,7 +36,8 @@ def check_server(**kwargs: object) -> list[checks.CheckMessage]:
     client = client_of_redis(cache)
     if client is None:
         return []
-    is_by_api = type(backend_of(cache)) in {Backend, Following}
+    side: Any = backend_of(cache)
+    is_by_api = type(side) in {Backend, Following}
     messages = []
     facts = _facts_of(client)
     if facts.get("cluster_enabled") and not has_cluster_client(cache):
@@ -49,6 +50,8 @@ def check_server(**kwargs: object) -> list[checks.CheckMessage]:
         messages.append(message("cachalot.W022", alias=alias, problem=problem))
     if is_by_api and (retries := _retries_of(client)):
         messages.append(message("cachalot.W024", alias=alias, retries=retries))
+    if role == "master" and not is_by_api and not side.runs_scripts():
+        messages.append(message("cachalot.W025", alias=alias))
     return messages
 
 

@@ -15,10 +15,8 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.db import transaction
 
 from cachalot.core.cache import door
-from cachalot.core.cache.guard import (
-    SLOW_SECONDS,
-    Guard,
-)
+from cachalot.core.cache.guard import Guard
+from cachalot.core.cache.raw import SLOW_SECONDS
 from tests.library.models import Author, Publisher, Tag
 from tests.support import CacheTestCase
 

@@ -32,6 +32,7 @@ from cachalot.core.locks import _locks as fork_safe_locks
 from cachalot.utils import get_table_cache_key
 from tests.cache.faults import (
     FAULTY,
+    WAYS,
     FaultyCache,
     GuardedTestCase,
     names,
@@ -277,6 +278,16 @@ class FailureTests(GuardedTestCase):
         self.recover()
         self.assertEqual(names(), ["A", "B"])
         self.assertCachedNow()
+
+    def test_what_cannot_be_renewed_is_deleted(self) -> None:
+        """A full cache refuses versions and takes what makes room. Others must not be misled."""
+        FaultyCache.way = staticmethod(WAYS["read-only"])
+        FaultyCache.breaks_at = "pending"
+        Author.objects.create(name="B")
+        self.assertGreater(FaultyCache.failed["versions"], 0)
+        FaultyCache.well()
+        # This process ends before it has made up for it.
+        self.assertEqual(self.in_another_process(names), ["A", "B"])
 
     def test_a_client_that_drops_calls_in_silence_is_a_failure(self) -> None:
         """As pymemcache's does for a while after its server has failed."""

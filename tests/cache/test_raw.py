@@ -18,6 +18,7 @@ from cachalot.core.cache.raw_following import Following
 from cachalot.core.cache.raw_locmem import LocalMemory
 from cachalot.core.cache.sides import backend_of, side_by_api
 from cachalot.core.cache.stores import store_of
+from cachalot.core.cache.versions import Mark
 from cachalot.core.schema.version_keys import keys_to_renew
 from tests.library.models import Author
 from tests.settings import CACHE
@@ -190,10 +191,11 @@ class MixedTests(CacheTestCase):
         keys = keys_to_renew("default", frozenset({"library_author"}))
         for marker, reader in ((in_thread, self.by_api), (self.by_api, in_thread)):
             names()
-            marker(lambda: guard_of().mark_pending(keys))
+            mark = Mark()
+            marker(lambda mark=mark: guard_of().mark_pending(keys, mark=mark))
             for _ in range(2):
                 self.assertEqual(reader(lambda: count_queries(names))[1], 1)
-            marker(lambda: guard_of().renew(keys))
+            marker(lambda mark=mark: guard_of().renew(keys, mark=mark))
             self.assertEqual(reader(lambda: count_queries(names))[1], 1)
             self.assertEqual(reader(lambda: count_queries(names))[1], 0)
 
@@ -217,10 +219,10 @@ class OtherKeyTests(CacheTestCase):
 
     def test_it_costs_no_round_trip(self) -> None:
         guard = guard_of()
-        for write in (guard.mark_pending, guard.renew):
+        for write, call in (guard.mark_pending, "mark"), (guard.renew, "renew"):
             with counted_calls() as calls:
                 write({"k": None}, "schema")
-            self.assertEqual(calls, {"set_versions": 1})
+            self.assertEqual(calls, {call: 1})
 
 
 class KnownStoreTests(SimpleTestCase):

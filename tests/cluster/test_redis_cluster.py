@@ -15,6 +15,8 @@ from django.test import SimpleTestCase, override_settings
 from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.reigns import LINE_KEY
 from cachalot.core.cache.stores import store_of
+from cachalot.core.cache.versions import Mark
+from cachalot.core.schema.version_keys import version_keys
 from tests.cluster.servers import Cluster
 from tests.library.models import Author, Book
 from tests.settings import CACHE
@@ -138,6 +140,32 @@ class ClusterTests(Own, CacheTestCase):
             author.delete()
         for read in (names, titles, both):
             self.assertEqual(self.assertMisses(read), [])
+
+    def damage_version(self) -> None:
+        from cachalot.core.cache.redis_packets import packed, send
+
+        side = self.side()
+        (key,) = version_keys("default", frozenset({"library_author"}))
+        (name,) = side._version_names([key])
+        send(side._pool(), [packed(b"SET", name, b"damaged")])
+
+    def test_a_version_that_cannot_be_decoded_is_replaced(self) -> None:
+        """Else each question for it would be a failure of the cache."""
+        self.assertCached(names)
+        self.damage_version()
+        with mock.patch("cachalot.core.cache.guard.REST_SECONDS", 0):
+            self.assertMisses(names)
+            self.assertCached(names)
+
+    def test_the_marks_beside_it_are_left(self) -> None:
+        keys, mark = version_keys("default", frozenset({"library_author"})), Mark()
+        self.side().mark(keys, mark)
+        self.damage_version()
+        with mock.patch("cachalot.core.cache.guard.REST_SECONDS", 0):
+            for _ in range(3):
+                self.assertMisses(names)
+        self.side().renew(dict.fromkeys(keys), mark)
+        self.assertCached(names)
 
     def test_where_keys_lie(self) -> None:
         for number in range(20):

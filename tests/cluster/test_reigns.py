@@ -25,6 +25,7 @@ from cachalot.core.cache.reigns import (
     line_in,
 )
 from cachalot.core.cache.store import Store
+from cachalot.core.cache.versions import Mark
 from tests.cluster.servers import Address, Redis
 from tests.settings import CACHE
 
@@ -132,8 +133,9 @@ class Process:
         return stored.payload
 
     def write(self) -> None:
-        self.store.mark_pending(["v"])
-        self.store.renew({"v": None})
+        mark = Mark()
+        self.store.mark_pending(["v"], mark=mark)
+        self.store.renew({"v": None}, mark=mark)
 
     @property
     def pool(self) -> Any:
@@ -275,6 +277,8 @@ class ServerTests(SimpleTestCase):
 
         client = self.process()
         client.read(b"rows")
+        # The server learns the scripts.
+        client.write()
         for act in (
             lambda: client.store.current(("v",)),
             lambda: client.store.mark_pending(("v",)),
@@ -357,6 +361,14 @@ class ServerTests(SimpleTestCase):
         client = self.hide("-@scripting")
         self.assertEqual(client.read(b"old"), b"old")
         self.assertEqual(client.read(b"new"), b"old")
+        side: Any = client.store.backend
+        self.assertIs(side.runs_scripts(), False)
+        self.assertIs(self.process().store.backend.runs_scripts(), True)  # type: ignore[attr-defined]
+        # Marks have no owners then.
+        client.store.mark_pending(["v"], mark=Mark())
+        self.assertIsNone(client.store.current(("v",)))
+        client.store.renew({"v": None})
+        self.assertEqual(client.read(b"new"), b"new")
 
     def test_a_cache_that_is_another_each_time(self) -> None:
         client = self.process()

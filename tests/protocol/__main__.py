@@ -10,7 +10,7 @@ from tests.protocol.model import WHAT_READS_PROMISE, Protocol
 from tests.protocol.mutants import MUTANTS, Mutant
 from tests.protocol.owners import OWNER_MUTANTS
 from tests.protocol.pin_mutants import PIN_MUTANTS
-from tests.protocol.reign_mutants import REIGN_MUTANTS
+from tests.protocol.reign_mutants import MARK_MUTANTS, REIGN_MUTANTS
 from tests.protocol.reigns import COURSES, Course, Reigns
 from tests.protocol.row_mutants import ROW_MUTANTS, RowMutant
 from tests.protocol.row_scenarios import MORE
@@ -18,16 +18,19 @@ from tests.protocol.row_scenarios import SCENARIOS as ROW_SCENARIOS
 from tests.protocol.row_world import Scenario as RowScenario
 from tests.protocol.rows import Rows
 from tests.protocol.scenarios import SCENARIOS
+from tests.protocol.server_marks import SERVER, SERVER_MUTANTS, ServerMarks
 from tests.protocol.windows import WINDOWS, Window
 from tests.protocol.words import in_words
 from tests.protocol.world import Scenario
 
 
-def report_scenarios(scenarios: Iterable[Scenario]) -> Iterator[str]:
+def report_scenarios(
+    scenarios: Iterable[Scenario], protocol: type[Protocol] = Protocol
+) -> Iterator[str]:
     """Yield the number of states of each scenario, and what is broken in it."""
     states = steps = 0
     for scenario in scenarios:
-        found = explore(Protocol(scenario))
+        found = explore(protocol(scenario))
         states += found.states
         steps += found.steps
         outcome = "nothing broken" if found.broken is None else f"BROKEN: {found.broken}"
@@ -100,9 +103,10 @@ def main() -> None:
     """Print the whole report."""
     for lines in (
         report_scenarios(SCENARIOS),
-        report_mutants((*MUTANTS, *PIN_MUTANTS, *OWNER_MUTANTS, *BLOCK_MUTANTS)),
+        report_scenarios(SERVER, ServerMarks),
+        report_mutants((*MUTANTS, *PIN_MUTANTS, *OWNER_MUTANTS, *SERVER_MUTANTS, *BLOCK_MUTANTS)),
         report_windows(WINDOWS),
-        report_reigns(COURSES, REIGN_MUTANTS),
+        report_reigns(COURSES, (*REIGN_MUTANTS, *(mutant for mutant, _ in MARK_MUTANTS))),
         report_rows((*ROW_SCENARIOS, *MORE), ROW_MUTANTS),
     ):
         for line in lines:

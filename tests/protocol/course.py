@@ -64,6 +64,8 @@ class Course:
             evictions=scenario.evictions,
             lost_calls=scenario.lost_calls,
             failures=scenario.failures,
+            refusals=scenario.refusals,
+            repeats=scenario.repeats,
         )
 
     # The course of a program

@@ -68,6 +68,20 @@ class LineReadWhenAskedOnly(Reigns):
         return client.seen if client.has_asked else content.line
 
 
+class SentTwiceSetsAgain(Reigns):
+    """A renewal sets its version whether or not its own mark is there."""
+
+    def without_own_mark(self, content: Content, nonce: str) -> str | None:
+        return nonce
+
+
+class RefusedIsLeft(Reigns):
+    """What cannot be marked or renewed is left as it is."""
+
+    def refused(self, content: Content, has_others: bool) -> str | None:
+        return content.version
+
+
 REIGN_MUTANTS: tuple[type[Reigns], ...] = (
     NewConnectionsTrusted,
     IdentityNotCompared,
@@ -78,4 +92,9 @@ REIGN_MUTANTS: tuple[type[Reigns], ...] = (
     WordUsedAgain,
     WordOfTheServer,
     LineReadWhenAskedOnly,
+)
+#: Those of marks, with the numbers of the courses that catch them.
+MARK_MUTANTS: tuple[tuple[type[Reigns], int], ...] = (
+    (SentTwiceSetsAgain, 5),
+    (RefusedIsLeft, 9),
 )

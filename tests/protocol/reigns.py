@@ -23,7 +23,8 @@ a read from one server after a write to the other while there are two, until the
 over, or the reader comes back from where it was made.
 
 The rest of the protocol is in ``model``. Here a table is read, and written, in as few steps as it
-can be: the questions of one packet are one step, since one server answers them at once.
+can be: the questions of one packet are one step, since one server answers them at once. Marks have
+owners as in ``server_marks``; a server may refuse one, or a new version, or hear one twice.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Content(NamedTuple):
     version: str | None
     #: The word, the nonce and the rows; rows are a set of writers as bits.
     entry: tuple[str, str, int] | None
+    #: Whose marks stand, as bits.
+    marks: int = 0
 
 
 class Server(NamedTuple):
@@ -96,10 +99,15 @@ class Realm(NamedTuple):
     committed: int = 0
     dump: Content | None = None
     words: int = 0
+    added: int = 0
     # Faults that may still happen.
     restarts: int = 0
     splits: int = 0
     kills: int = 0
+    refusals: int = 0
+    repeats: int = 0
+    #: Renewals that may arrive once more: who sent them, and where to.
+    sent: frozenset[tuple[int, int]] = frozenset()
 
 
 class Course(NamedTuple):
@@ -112,6 +120,8 @@ class Course(NamedTuple):
     restarts: int = 0
     splits: int = 0
     kills: int = 0
+    refusals: int = 0
+    repeats: int = 0
 
 
 COURSES = (
@@ -120,6 +130,11 @@ COURSES = (
     Course("two writers and a restart", readers=1, writers=2, restarts=1),
     Course("two servers for a while, and a kill", readers=1, splits=1, kills=1),
     Course("two servers for a while, two readers", reads=1, splits=1),
+    Course("two writers, a command sent twice", writers=2, repeats=1),
+    Course("a restart, and a command sent twice", readers=1, restarts=1, repeats=1),
+    Course("two servers for a while, a command sent twice", readers=1, splits=1, repeats=1),
+    Course("two writers and a refusal", writers=2, refusals=1),
+    Course("a restart and two refusals", readers=1, restarts=1, refusals=2),
 )
 
 
@@ -150,6 +165,8 @@ class Reigns:
             restarts=course.restarts,
             splits=course.splits,
             kills=course.kills,
+            refusals=course.refusals,
+            repeats=course.repeats,
         )
 
     def broken_at_end(self, realm: Realm) -> tuple[str, str] | None:
@@ -189,6 +206,12 @@ class Reigns:
         """Return the line that a read goes by."""
         return content.line
 
+    def without_own_mark(self, content: Content, nonce: str) -> str | None:
+        return content.version if content.version == PENDING else None
+
+    def refused(self, content: Content, has_others: bool) -> str | None:
+        return content.version if has_others else None
+
     # Steps
 
     def steps(self, realm: Realm) -> Iterator[Step]:
@@ -199,6 +222,14 @@ class Reigns:
             if realm.kills and client.step in {"commit", "renew"}:
                 killed = self._with(realm, who, client._replace(step="killed"))
                 yield self._said(who, "is killed", killed._replace(kills=realm.kills - 1))
+        if realm.repeats:
+            for who, sent_to in sorted(realm.sent):
+                # It may find another server at the address.
+                for at in {sent_to, realm.address}:
+                    if realm.servers[at].is_up:
+                        heard = self._put(realm, at, **self._renewed(realm, who, at))
+                        heard = heard._replace(repeats=realm.repeats - 1, sent=frozenset())
+                        yield self._said(who, f"is heard once more by server {at}", heard)
         yield from self._faults(realm)
 
     def _step(self, realm: Realm, who: int, client: Client) -> Iterator[Step]:
@@ -214,6 +245,8 @@ class Reigns:
             yield getattr(self, client.step)(realm, who, client)
             if not client.has_asked and client.step != "put":
                 yield self.ask(realm, who, client)  # as it does once in a while anyway
+            if realm.refusals and client.step in {"mark", "renew"}:
+                yield self._refuse(realm._replace(refusals=realm.refusals - 1), who, client)
 
     def _connect(self, realm: Realm, who: int, client: Client) -> Step:
         client = client._replace(server=realm.address, has_asked=False)
@@ -268,7 +301,8 @@ class Reigns:
     # A write
 
     def mark(self, realm: Realm, who: int, client: Client) -> Step:
-        return self._write(realm, who, client, PENDING, "commit")
+        marks = self._content_of(realm, client).marks | 1 << who
+        return self._write(realm, who, client, "commit", version=PENDING, marks=marks)
 
     def commit(self, realm: Realm, who: int, client: Client) -> Step:
         realm = realm._replace(committed=realm.committed | 1 << who)
@@ -276,16 +310,44 @@ class Reigns:
 
     def renew(self, realm: Realm, who: int, client: Client) -> Step:
         assert client.server is not None
-        step = self._write(realm, who, client, f"v.{self.names[who]}", "idle")
+        if realm.repeats:
+            realm = realm._replace(sent=realm.sent | {(who, client.server)})
+        step = self._write(realm, who, client, "idle", **self._renewed(realm, who, client.server))
         return step._replace(world=self._count(step.world, client.server, 1 << who))  # type: ignore[arg-type]
 
-    def _write(self, realm: Realm, who: int, client: Client, version: str, then: str) -> Step:
+    def _renewed(self, realm: Realm, who: int, at: int) -> dict[str, object]:
+        """Return what a server makes of a renewal. A mark that is gone tells it came before."""
+        content = realm.servers[at].content
+        if left := content.marks & ~(1 << who):
+            return {"version": PENDING, "marks": left}
+        nonce = f"v.{self.names[who]}"
+        is_own = content.marks & 1 << who
+        return {"version": nonce if is_own else self.without_own_mark(content, nonce), "marks": 0}
+
+    def _write(self, realm: Realm, who: int, client: Client, then: str, **changes: object) -> Step:
         assert client.server is not None
         identity = realm.servers[client.server].identity
-        realm = self._put(realm, client.server, version=version)
+        realm = self._put(realm, client.server, **changes)
         client = client._replace(step=then, wrote=client.wrote | {identity})
-        words = f"sets {version} on server {client.server}"
+        words = f"sets {changes['version']} on server {client.server}"
         return self._said(who, words, self._with(realm, who, client))
+
+    def _refuse(self, realm: Realm, who: int, client: Client) -> Step:
+        """Refuse a mark or a renewal. The writer goes on: what is refused is deleted."""
+        assert client.server is not None
+        content = self._content_of(realm, client)
+        others = content.marks & ~(1 << who)
+        version = self.refused(content, bool(others))
+        marks = content.marks if others else 0
+        then = "commit" if client.step == "mark" else "idle"
+        step = self._write(realm, who, client, then, version=version, marks=marks)
+        if then == "commit":
+            return step
+        return step._replace(world=self._count(step.world, client.server, 1 << who))  # type: ignore[arg-type]
+
+    def _content_of(self, realm: Realm, client: Client) -> Content:
+        assert client.server is not None
+        return realm.servers[client.server].content
 
     def idle(self, realm: Realm, who: int, client: Client) -> Step:
         """A writer that lives on has nothing more to do."""
@@ -305,8 +367,10 @@ class Reigns:
             client = client._replace(has_asked=False)
             return self._said(who, "finds another reign", self._with(realm, who, client))
         if version is None:
-            nonce = f"v.{self.names[who]}.{client.left}.{realm.words}"
-            realm = self._put(realm, client.server, version=nonce)
+            nonce = f"v.{self.names[who]}.{client.left}.{realm.words}.{realm.added}"
+            # It may be deleted and added again.
+            added = realm.added + bool(self.course.refusals or self.course.repeats)
+            realm = self._put(realm._replace(added=added), client.server, version=nonce)
             return self._said(who, f"adds {nonce}", self._with(realm, who, client))
         if version == PENDING:
             return self._end_read(realm, who, client, "queries for itself", realm.committed)

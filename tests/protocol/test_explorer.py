@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol import owners
+from tests.protocol import owners, server_marks
 from tests.protocol.__main__ import report_mutants, report_scenarios, report_windows
 from tests.protocol.block_mutants import BLOCK_MUTANTS, ENTRY_FIRST, EntryFirst
 from tests.protocol.explorer import explore
@@ -13,6 +13,13 @@ from tests.protocol.mutants import MUTANTS, Mutant
 from tests.protocol.owners import LOST, OWNER_MUTANTS, OWNERS, OwnedMarks
 from tests.protocol.pin_mutants import PIN_MUTANTS
 from tests.protocol.scenarios import SCENARIOS
+from tests.protocol.server_marks import (
+    BY_API,
+    SERVER,
+    SERVER_MUTANTS,
+    ComparedMarks,
+    ServerMarks,
+)
 from tests.protocol.windows import (
     ONE_WRITER,
     TWO_WRITERS,
@@ -77,6 +84,26 @@ def test_each_mistake_with_owners_is_found(mutant: Mutant) -> None:
     assert explore(mutant.protocol(mutant.scenario)).broken is not None
     stale = explore(mutant.protocol(mutant.scenario), WHAT_READS_PROMISE)
     assert (stale.broken is not None) is mutant.is_stale
+
+
+@pytest.mark.parametrize("protocol", [server_marks.WithoutExceptions, ComparedMarks])
+@pytest.mark.parametrize("scenario", OWNERS, ids=name_of)
+def test_marks_with_owners_on_a_server(protocol: type[ServerMarks], scenario: Scenario) -> None:
+    assert explore(protocol(scenario)).broken is None
+
+
+@pytest.mark.parametrize("scenario", SERVER, ids=name_of)
+def test_a_server_that_loses_refuses_and_hears_twice(scenario: Scenario) -> None:
+    assert explore(ServerMarks(scenario)).broken is None
+
+
+def test_what_has_no_owner_is_left_by_who_has_no_mark() -> None:
+    assert explore(server_marks.WithoutExceptions(BY_API)).broken is None
+
+
+@pytest.mark.parametrize("mutant", SERVER_MUTANTS, ids=name_of)
+def test_each_mistake_on_a_server_is_found(mutant: Mutant) -> None:
+    assert explore(mutant.protocol(mutant.scenario), WHAT_READS_PROMISE).broken is not None
 
 
 def test_the_report_names_states_and_traces() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.protocol.__main__ import report_reigns
 from tests.protocol.explorer import explore
-from tests.protocol.reign_mutants import REIGN_MUTANTS
+from tests.protocol.reign_mutants import MARK_MUTANTS, REIGN_MUTANTS
 from tests.protocol.reigns import COURSES, Course, Reigns
 
 
@@ -20,6 +20,12 @@ def test_each_mistake_is_found(mutant: type[Reigns]) -> None:
     split = COURSES[3]
     assert explore(mutant(split)).broken is not None
     # Where nothing happens to the server, nothing is wrong with it.
+    assert explore(mutant(Course("no fault", kills=1))).broken is None
+
+
+@pytest.mark.parametrize(("mutant", "course"), MARK_MUTANTS)
+def test_each_mistake_with_marks_is_found(mutant: type[Reigns], course: int) -> None:
+    assert explore(mutant(COURSES[course])).broken is not None
     assert explore(mutant(Course("no fault", kills=1))).broken is None
 
 

@@ -103,11 +103,17 @@ class World(NamedTuple):
     visible: int = 0
     exposed: int = 0
     nonces: frozenset[str] = frozenset()
+    #: Whose marks stand on each table, as bits, where that lies beside the version.
+    marks: tuple[int, ...] = (0,) * TABLES
+    #: Commands that may arrive once more: the step, the process, the table and the nonce.
+    sent: frozenset[tuple[str, int, int, str]] = frozenset()
     # Faults that may still happen.
     kills: int = 0
     evictions: int = 0
     lost_calls: int = 0
     failures: int = 0
+    refusals: int = 0
+    repeats: int = 0
 
 
 class Event(NamedTuple):
@@ -136,5 +142,8 @@ class Scenario(NamedTuple):
     evictions: int = 0
     lost_calls: int = 0
     failures: int = 0
+    #: Commands that the cache refuses, and that arrive once more.
+    refusals: int = 0
+    repeats: int = 0
     #: Whether an answer brings the entry before the versions.
     entry_first: bool = False

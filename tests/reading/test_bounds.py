@@ -100,7 +100,7 @@ class BoundTests(CacheTestCase):
                         len(Tag.objects.filter(pk__lt=number))
                     calls = commit.enter_context(counted_calls())
                 # Pending, the new version, and the entries.
-                expected = {"set_versions": 2, "set_entries": 1, **asked_apart()}
+                expected = {"mark": 1, "renew": 1, "set_entries": 1, **asked_apart()}
                 self.assertEqual(calls, expected)
             self.assertEqual(count_queries(lambda: len(Tag.objects.filter(pk__lt=0))), (0, 0))
 
@@ -157,7 +157,7 @@ class BoundTests(CacheTestCase):
         with counted_calls() as calls:
             author.save()
         # Pending and the new version, and with them the schema's unless that is another question.
-        self.assertEqual(calls, {"set_versions": 2, **asked_apart()})
+        self.assertEqual(calls, {"mark": 1, "renew": 1, **asked_apart()})
 
     def test_an_iterator_keeps_no_more_than_may_be_stored(self) -> None:
         """Whatever the number of rows; some drivers fetch them all, but that is theirs."""
@@ -186,7 +186,7 @@ class BoundTests(CacheTestCase):
         self.assertEqual(calls, {"get": 1})
         with counted_calls() as calls:
             invalidate(*tables, db_alias="default")
-        self.assertEqual(calls, {"set_versions": 1})
+        self.assertEqual(calls, {"renew": 1})
         with counted_calls() as calls:
             self.assertGreater(get_last_invalidation(*tables, db_alias="default"), first)
         self.assertEqual(calls, {"get": 1})

@@ -18,7 +18,7 @@ from django.db import connection
 
 import tests.storm
 from cachalot.core.cache import board as versions_board
-from cachalot.core.cache import guard, raw
+from cachalot.core.cache import guard, raw, versions
 from tests.storm import caches as kinds
 from tests.storm import forgetful
 from tests.storm.board import ROWS, Board, Plan, counter_table
@@ -83,7 +83,9 @@ def in_database(
     settings.CACHES["default"].update(cache.settings())
     django.setup()
     # So that a storm of a minute sees what otherwise takes five.
-    raw.PENDING_TIMEOUT = options.pending_seconds
+    raw.PENDING_TIMEOUT = versions.PENDING_TIMEOUT = options.pending_seconds
+    # Raw sides have not been imported yet.
+    assert not any(name.startswith("cachalot.core.cache.redis") for name in sys.modules)
     versions_board._WINDOW = options.pending_seconds * 10**9 // 3
     guard.REST_SECONDS = options.rest_seconds
     tables = tuple(map(counter_table, range(options.tables or options.writers)))

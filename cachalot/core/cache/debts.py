@@ -35,7 +35,7 @@ class Debts:
 
     def add(self, version_keys: Mapping[str, int | None], mark: Mark | None = None) -> None:
         """Owe these keys, and that ``mark`` be lifted, if it has been set."""
-        new_marks = (mark,) if mark is not None and mark.windows else ()
+        new_marks = (mark,) if mark is not None and mark.may_stand() else ()
         with self._lock:
             self._number += 1
             for key, seconds in version_keys.items():

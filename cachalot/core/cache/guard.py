@@ -16,6 +16,7 @@ from django.core.cache import InvalidCacheBackendError, caches
 from cachalot.core.cache.debts import Debts, start_daemon_timer
 from cachalot.core.cache.flaws import MISSING, Flaws
 from cachalot.core.cache.keyspace import new_cache
+from cachalot.core.cache.raw import SLOW_SECONDS
 from cachalot.core.cache.store import PROBE_KEY, Store
 from cachalot.core.cache.stores import store_of
 from cachalot.core.cache.versions import Mark
@@ -28,10 +29,6 @@ logger = logging.getLogger("cachalot")
 
 #: Seconds for which a cache that failed is not asked again.
 REST_SECONDS = 5.0
-
-#: Seconds after which a failure was slow. One that costs next to nothing (a connection that was
-#: cut or refused) makes no write pass by a cache that other processes may reach.
-SLOW_SECONDS = 0.1
 
 #: Seconds to the first attempt at settling what is owed; each later one takes twice as long.
 FIRST_RETRY_SECONDS = 0.1

@@ -5,10 +5,12 @@ Here it is any cache by Django's API, and what is called raw is what Django has 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache as keep_results
+from time import monotonic
 from types import FunctionType
 from typing import Any
 
@@ -25,6 +27,13 @@ from cachalot.core.cache.versions import (
     new_nonce,
     nonce_in,
 )
+from cachalot.core.interruptions import is_interruption
+
+logger = logging.getLogger("cachalot")
+
+#: Seconds after which a failure was slow. One that costs next to nothing (a connection that was
+#: cut or refused) makes no write pass by a cache that other processes may reach.
+SLOW_SECONDS = 0.1
 
 #: How many versions of one kind of cache are known by what lies in it.
 MAX_NONCES = 4096
@@ -132,14 +141,34 @@ class Backend:
 
         Each comes with the seconds for which it stays pending instead, None for not at all.
         """
-        now = clock()
-        return self.set_versions(
-            {
-                key: ((now, None if seconds else new_nonce()), seconds or None)
-                for key, seconds in version_keys.items()
-            },
-            other_key,
-        )
+        now, began = clock(), monotonic()
+        try:
+            return self.set_versions(
+                {
+                    key: ((now, None if seconds else new_nonce()), seconds or None)
+                    for key, seconds in version_keys.items()
+                },
+                other_key,
+            )
+        except Exception as error:
+            if not is_interruption(error) and monotonic() - began < SLOW_SECONDS:
+                self._delete(version_keys)
+            raise
+
+    def _delete(self, version_keys: Iterable[str]) -> None:
+        """Delete what was refused, as a full cache allows. It stays owed all the same.
+
+        A version left in force has older results served, for ever if this process dies.
+        """
+        try:
+            self._delete_versions(list(version_keys))
+        except Exception as error:
+            if is_interruption(error):
+                raise
+            logger.debug("What could not be renewed could not be deleted either: %r", error)
+
+    def _delete_versions(self, version_keys: Sequence[str]) -> None:
+        self.cache.delete_many(version_keys)
 
     def timestamps(self, version_keys: Sequence[str], raws: Sequence[Any]) -> list[float]:
         """Return when each version was made that was found, in seconds since the epoch."""
@@ -154,6 +183,9 @@ class Backend:
         raws = self.get(version_keys)
         values: list[Any] = [None if raw is None else self.loads(raw) for raw in raws]
         return [(value[0], value[1] is None) if is_version(value) else None for value in values]
+
+    def drop_undecodable_versions(self, keys: Sequence[str]) -> None:
+        """Replace what raises when it is decoded, where Django's API does not find the versions."""
 
     def set_versions(
         self, versions: Mapping[str, tuple[Version, float | None]], other_key: str | None = None
@@ -175,7 +207,7 @@ class Backend:
                 raise OSError("the cache's client drops what it is given while its server fails")
         return None
 
-    def _set_group(self, versions: dict[str, Version], timeout: float | None) -> Sequence[str]:
+    def _set_group(self, versions: Mapping[str, Version], timeout: float | None) -> Sequence[str]:
         """Store versions; return what the cache tells it has not taken."""
         if len(versions) == 1 and set_raises(type(self.cache).set):
             ((key, version),) = versions.items()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import unwrap
 from typing import Any
 
 import redis
 from django.core.cache.backends.redis import RedisCache, RedisCacheClient, RedisSerializer
+from redis.exceptions import NoScriptError, ResponseError
 from redis.sentinel import (
     SentinelConnectionPool,
     SentinelManagedConnection,
@@ -15,9 +16,19 @@ from redis.sentinel import (
 )
 
 from cachalot.core.cache.raw import Backend, Nonces, has_originals, is_original
+from cachalot.core.cache.redis_marks import (
+    MARK,
+    NOTHING,
+    RENEW,
+    Script,
+    commands_of,
+    is_forbidden,
+    mark_words,
+    renew_words,
+)
 from cachalot.core.cache.redis_packets import Answer, Primary, packed, send
 from cachalot.core.cache.reigns import LINE_KEY, reigns_of
-from cachalot.core.cache.versions import Version, nonce_in
+from cachalot.core.cache.versions import Mark, Version, clock, new_nonce, nonce_in
 
 _POOLS = {redis.ConnectionPool, redis.BlockingConnectionPool}
 _CONNECTIONS = {
@@ -62,6 +73,8 @@ class Redis(Backend):
     """
 
     is_kept = True
+    # Until the server says otherwise.
+    _runs_scripts = True
 
     def __init__(
         self,
@@ -124,6 +137,73 @@ class Redis(Backend):
             for (key, raw), reply in zip(raws.items(), replies, strict=True)
             if reply is not None
         }
+
+    def mark(
+        self, version_keys: Iterable[str], mark: Mark | None, other_key: str | None = None
+    ) -> Any:
+        version_keys = list(version_keys)
+        owner = (mark or Mark()).owner().encode()
+        words = mark_words(self._version_names(version_keys), owner, self._raw((clock(), None)))
+        return self._run(
+            MARK,
+            list(words),
+            other_key,
+            lambda: super(Redis, self).mark(version_keys, mark, other_key),
+        )
+
+    def renew(
+        self,
+        version_keys: Mapping[str, int | None],
+        mark: Mark | None,
+        other_key: str | None = None,
+    ) -> Any:
+        owner = b"" if mark is None else mark.known_owner().encode()
+        now = clock()
+        versions = [(self._raw((now, new_nonce())), each or 0) for each in version_keys.values()]
+        names = self._version_names(list(version_keys))
+        words = renew_words(names, owner, self._raw((now, None)), versions)
+        return self._run(
+            RENEW,
+            list(words),
+            other_key,
+            lambda: super(Redis, self).renew(version_keys, mark, other_key),
+        )
+
+    def runs_scripts(self) -> bool:
+        """Ask the server whether this user may run scripts, without which marks have no owners."""
+        self._run(MARK, [NOTHING], None, lambda: None)
+        return self._runs_scripts
+
+    def _run(
+        self,
+        script: Script,
+        words: list[tuple[bytes, ...]],
+        other_key: str | None,
+        without_scripts: Callable[[], Any],
+    ) -> Any:
+        """Run a script as often as there are words for it; return what ``set_versions()`` does."""
+        others = [] if other_key is None else self._version_names((other_key,))
+        if not self._runs_scripts or not (words or others):
+            return without_scripts()
+        how = {"needs_word": bool(others), "writes": True}
+        try:
+            try:
+                _, word, values = self._ask(commands_of(script, words), others, **how)
+            except NoScriptError:
+                # Redis was started since it was run last.
+                commands = commands_of(script, words, in_full=True)
+                _, word, values = self._ask(commands, others, **how)
+        except ResponseError as error:
+            if not is_forbidden(error):
+                raise
+            self._runs_scripts = False
+            return without_scripts()
+        other = values[1] if others else None
+        return None if other is None else (word, other)
+
+    def _delete_versions(self, version_keys: Sequence[str]) -> None:
+        commands = [packed(b"DEL", *self._version_names(version_keys))]
+        self._ask(commands, (), needs_word=False, writes=True)
 
     def set_versions(
         self, versions: Mapping[str, tuple[Version, float | None]], other_key: str | None = None

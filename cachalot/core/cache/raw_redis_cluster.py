@@ -19,6 +19,7 @@ from redis.exceptions import TimeoutError as NoAnswer
 from cachalot.core.cache.raw_redis import Redis, nonces_by, told_in
 from cachalot.core.cache.redis_packets import Answer, packed, send
 from cachalot.core.cache.reigns import NotPrimary
+from cachalot.core.interruptions import is_interruption
 
 logger = logging.getLogger("cachalot")
 
@@ -92,6 +93,22 @@ class RedisCluster(Redis):
             return entries
         _, word, values = self._ask([], self._version_names(version_keys))
         return [*told_in(word, values, len(version_keys)), *entries]
+
+    def drop_undecodable_versions(self, keys: Sequence[str]) -> None:
+        _, _, (_, *values) = self._ask([], self._version_names(keys))
+        found = zip(keys, values, strict=True)
+        if wrong := [key for key, raw in found if raw is not None and not self._decodes(raw)]:
+            # Not deleted: it may hold somebody's mark.
+            self.renew(dict.fromkeys(wrong), None)
+
+    def _decodes(self, raw: bytes) -> bool:
+        try:
+            self._loads(raw)
+        except Exception as error:
+            if is_interruption(error):
+                raise
+            return False
+        return True
 
     def _entry(self, name: bytes) -> bytes | None:
         replies = self._send_to_shard(name, [packed(b"GET", name)])

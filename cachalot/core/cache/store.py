@@ -196,6 +196,7 @@ class Store:
         Call it while the cache answers. A version deleted is a version evicted.
         """
         keys = list(keys)
+        self.backend.drop_undecodable_versions(keys)
         try:
             self.cache.get_many(keys)
             return

@@ -98,9 +98,9 @@ def _begin_in_child() -> None:
 
     Those are kept, since some clients would say goodbye on the socket if they were freed.
     """
-    global _of_thread
+    global _of_thread, _known
     _of_parents.append(_of_thread)
-    _of_thread = _Stores()
+    _of_thread, _known = _Stores(), _Known()
 
 
 def _forget() -> None:

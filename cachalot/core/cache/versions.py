@@ -24,16 +24,31 @@ PENDING_TIMEOUT = 300
 class Mark:
     """What one write has marked as pending, where a cache tells whose marks are whose.
 
-    The cache fills it in when it sets marks, and takes out what it lifts.
+    A cache fills it in when it sets marks, and a board takes out what it lifts.
     """
 
-    __slots__ = ("place", "windows")
+    __slots__ = ("_owner", "place", "windows")
 
     def __init__(self) -> None:
-        #: Where the marks were set: they are lifted nowhere else.
+        self._owner = ""
+        #: The board on which marks were set: they are lifted nowhere else.
         self.place: object = None
-        #: The number of the window of time in which each was set.
+        #: The number of the window of time in which each was set there.
         self.windows: dict[int, int] = {}
+
+    def owner(self) -> str:
+        """Return the name that the marks of this write have, for a cache that sets some."""
+        if not self._owner:
+            self._owner = os.urandom(8).hex()
+        return self._owner
+
+    def known_owner(self) -> str:
+        """Return the same; an empty one if no cache was asked to set any."""
+        return self._owner
+
+    def may_stand(self) -> bool:
+        """Whether marks may have been set, as far as is known."""
+        return bool(self._owner or self.windows)
 
 
 class Clock:
@@ -64,10 +79,11 @@ def new_nonce() -> str:
 
 
 def is_version(value: Any) -> bool:
+    """Whether it is a version. Behind one that is pending may stand whose marks it has."""
     # Serializers other than pickle may know no tuples.
     return (
         (type(value) is tuple or type(value) is list)
-        and len(value) == 2
+        and (len(value) == 2 or (len(value) == 3 and value[1] is None))
         and type(value[0]) is float
         and (type(value[1]) is str or value[1] is None)
     )
