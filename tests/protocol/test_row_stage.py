@@ -167,7 +167,7 @@ class RowStageTests(TransactionTestCase):
         row, missing, rest, upsert, some, a_list = (EVERY[at] for at in (0, 3, 4, 6, 7, 8))
         own, many = COVERED[1], COVERED[8]
         for scenario, target, name, mistake in (
-            (row, plans, "keys_to_renew", tables_alone),
+            (row, plans, "row_keys_to_renew", lambda alias, table: ()),
             (rest, plans, "keys_to_renew", tables_alone),
             (a_list, plans, "keys_to_renew", without_table),
             (row, Store, "renew", rows_first),

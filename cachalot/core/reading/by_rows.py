@@ -48,7 +48,7 @@ class ByRows:
         if not rows:
             return None
         # In the same order everywhere.
-        of_rows = sorted(map(self._row_key, rows))
+        of_rows = map(self._row_key, sorted(rows))
         asked = RowsAsked(
             self, rows, pinned.position, (*self.version_keys, *of_rows), type(values[0])
         )
