@@ -384,3 +384,29 @@ class TransactionTests(RowTestCase):
         self.assertKept(self.get, lambda: write_each(pks[1:]))
         self.assertGone(self.get, lambda: write_each(pks))
         self.assertGone(self.get, lambda: Tag.objects.filter(pk__in=pks).update(name=Upper("name")))
+
+
+class NestedWriteTests(RowTestCase):
+    def test_what_is_written_beneath_a_write_of_a_row(self) -> None:
+        def write_by_name() -> None:
+            Tag.objects.filter(name="a").update(name="x")
+
+        def write_by_key() -> None:
+            Tag.objects.filter(pk=self.one.pk).update(name="a")
+
+        for write in (write_by_name, write_by_key):
+
+            def also(execute: Any, sql: Any, *arguments: Any, write: Write = write) -> Any:
+                if sql.startswith("UPDATE"):
+                    wrappers = connection.execute_wrappers[:]
+                    connection.execute_wrappers.clear()
+                    write()
+                    connection.execute_wrappers += wrappers
+                return execute(sql, *arguments)
+
+            def write_another(also: Any = also) -> None:
+                with connection.execute_wrapper(also):
+                    Tag.objects.filter(pk=self.two.pk).update(name="y")
+
+            with self.subTest(write.__name__):
+                self.assertGone(self.get, write_another)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
+from cachalot.core.rows import Rows
 from cachalot.core.sql.text import without_comments
 
 _PACKAGE = "cachalot."
@@ -28,7 +29,7 @@ class Running(threading.local):
     given: object = None
     #: Frames of enclosing writes outside a transaction, with the tables that each marked pending,
     #: and what marks all of these where only some rows are.
-    marks: tuple[tuple[FrameType, frozenset[str], Callable[[], None]], ...] = ()
+    marks: tuple[tuple[FrameType, frozenset[str], Callable[[Rows], None]], ...] = ()
     #: Grows when a statement sets what queries see and no key tells beforehand.
     settings = 0
 
@@ -64,11 +65,11 @@ class Running(threading.local):
         self.marks = tuple(mark for mark in self.marks if mark[0] in on_stack)
         return frozenset().union(*(tables for _, tables, _ in self.marks))
 
-    def widen(self, tables: frozenset[str]) -> None:
-        """Have enclosing writes mark all of ``tables``: something in them writes these as well."""
+    def widen(self, tables: frozenset[str], rows: Rows) -> None:
+        """Have enclosing writes mark what is written in them: ``tables``, or these ``rows``."""
         for _, marked, widen in self.marks:
             if not marked.isdisjoint(tables):
-                widen()
+                widen(rows)
 
 
 def frame_of_body() -> FrameType | None:

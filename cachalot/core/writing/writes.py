@@ -17,7 +17,7 @@ from cachalot.core.connection.running import executing, frame_of_body
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.reading.pinned import Pinned, pinned_by_write
-from cachalot.core.rows import ANY_ROW
+from cachalot.core.rows import ANY_ROW, Rows
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import NONE, SCHEMA
 from cachalot.core.schema.tables import known_tables
@@ -87,7 +87,7 @@ class _Write:
     def begin(self, frame: FrameType | None) -> None:
         """Call it before the statement, which runs beneath ``frame``."""
         if self._within:
-            self._state.running.widen(self._within)
+            self._state.running.widen(self._within, self._rows)
         if self._is_alone and frame is not None:
             self._state.running.marks = (*self._marks, (frame, self._at_once, self._widen))
         self._invalidation.begin()
@@ -104,9 +104,12 @@ class _Write:
             # Another process may have changed the schema while the statement waited for it.
             invalidate_shared(self._plan.renewal.alias, self._newly_changed())
 
-    def _widen(self) -> None:
-        """Mark all of the tables: what runs beneath the statement writes them as well."""
-        if self._rows:
+    def _widen(self, rows: Rows) -> None:
+        """Mark all of the tables if what runs beneath the statement writes more ``rows`` of them.
+
+        Where one of Django's methods executes an UPDATE by another, it is the same rows.
+        """
+        if any(table not in rows or rows[table] - own for table, own in self._rows.items()):
             self._rows = ANY_ROW
             self._invalidation.add(self._at_once)
 
