@@ -34,7 +34,8 @@ class Explanation(NamedTuple):
     invalid, both as in ``Model._meta.db_table``. ``reason`` says why it is not cachable, else it
     is None. ``key`` is where its result lies, None if there is none. ``timeout`` is in seconds,
     None is until a table changes. ``board`` is the file in which the processes of
-    this machine share the versions of local memory, None for another cache.
+    this machine share the versions of local memory, None for another cache. ``rows`` are the
+    keys of those rows of one of the tables that it depends on in place of all, if it finds them.
     """
 
     sql: str
@@ -46,6 +47,7 @@ class Explanation(NamedTuple):
     timeout: float | None
     invalidated_by: tuple[str, ...]
     board: str | None = None
+    rows: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
         tables = ", ".join(self.tables) or "none"
@@ -61,6 +63,9 @@ class Explanation(NamedTuple):
             if self.timeout is not None:
                 kept = f"{self.timeout:g} seconds, or {kept}"
             writes = ", ".join(self.invalidated_by)
+            if self.rows:
+                rows = ", ".join(map(repr, self.rows))
+                lines.append(("Rows", f"{rows}; if found, writes of others leave the result"))
             lines += [
                 ("Key", str(self.key)),
                 ("Kept", kept),
@@ -168,6 +173,7 @@ def _explained(unused: Any, result_type: str) -> Explanation:
         timeout,
         _displayed(_tables_changing(connection, tables)),
         path_of_board(),
+        () if compiled.rows is None else tuple(sorted(compiled.rows.rows)),
     )
 
 

@@ -133,6 +133,14 @@ class ExplainTests(CacheTestCase):
                 ("library_placement", Shelf._meta.db_table),
             )
 
+    def test_rows(self) -> None:
+        explanation = explain(Tag.objects.filter(pk__in=[2, 1]))
+        self.assertEqual((explanation.tables, explanation.rows), (("library_tag",), (1, 2)))
+        line = "Rows:           1, 2; if found, writes of others leave the result"
+        self.assertIn(line, str(explanation).splitlines())
+        self.assertEqual(explain(lambda: Tag.objects.get(pk=1)).rows, (1,))
+        self.assertEqual(explain(Tag.objects.filter(name="x")).rows, ())
+
     def test_managers_and_models_are_all_their_rows(self) -> None:
         for value in (Book, Book.objects):
             self.assertEqual(explain(value), explain(Book.objects.all()))

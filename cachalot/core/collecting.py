@@ -111,6 +111,12 @@ def is_heard() -> bool:
     return collector is not None and collector._is_heard
 
 
+def asks_for_versions() -> bool:
+    """Whether a collector of this context wants more than to be told of each read."""
+    collector = _innermost.get()
+    return collector is not None and not all(each.hears for each in collector._all_open())
+
+
 def spoil(reason: str) -> None:
     """Tell the collectors of this context, if any, what ``Collector.spoil()`` is told."""
     collector = _innermost.get()

@@ -23,9 +23,11 @@ NO_ROWS: frozenset[RowKey] = frozenset()
 #: Of more rows than these the rest is renewed in their place.
 MAX_ROWS = 100
 
+_TYPES: dict[str, type[Any]] = {"integer": int, "text": str, "uuid": uuid.UUID}
+#: The types of ``RowKey``.
+ROW_KEYS = frozenset(_TYPES.values())
 # Of the largest integers that a database keeps.
 _SIZES = range(-(2**63), 2**63)
-_TYPES: dict[str, type[Any]] = {"integer": int, "text": str, "uuid": uuid.UUID}
 
 
 class Key(NamedTuple):

@@ -12,7 +12,7 @@ from django.db.models import F
 from django.db.models.functions import Upper
 from django.utils import timezone
 
-from cachalot.api import invalidate
+from cachalot.api import cached, invalidate, recorded
 from cachalot.core.rows import MAX_ROWS
 from tests.library.models import Author, Book, Novel, Paperback, Publisher, Review, Tag
 from tests.support import CacheTestCase, count_queries, in_thread
@@ -285,6 +285,9 @@ class WritesOfTheRowTests(RowTestCase):
 
         self.assertGone(read, author.mentor.save)
 
+    def test_values_that_are_no_keys(self) -> None:
+        self.assertGone(lambda: [tag.name for tag in Tag.objects.filter(pk=F("id"))], self.one.save)
+
     def test_rows_of_a_parent_that_cascade(self) -> None:
         publisher = Publisher.objects.create(name="P")
         book = Book.objects.create(title="A", publisher=publisher)
@@ -384,6 +387,28 @@ class TransactionTests(RowTestCase):
         self.assertKept(self.get, lambda: write_each(pks[1:]))
         self.assertGone(self.get, lambda: write_each(pks))
         self.assertGone(self.get, lambda: Tag.objects.filter(pk__in=pks).update(name=Upper("name")))
+
+
+class CollectorTests(RowTestCase):
+    """Blocks know no rows; what is recorded is what happens without."""
+
+    def test_a_block_around_what_was_read_by_rows(self) -> None:
+        read = cached(self.get)
+        for _ in range(2):
+            self.get()
+            self.assertEqual(read(), ["a"])
+            self.assertEqual(count_queries(read), (["a"], 0))
+            self.two.save()
+        self.assertEqual(self.get(), ["a"])
+        Tag.objects.filter(pk=self.one.pk).update(name="x")
+        self.assertEqual((read(), self.get()), (["x"], ["x"]))
+
+    def test_a_record_of_reads(self) -> None:
+        self.get()
+        self.two.save()
+        with recorded() as record:
+            self.get()
+        self.assertEqual([read.is_hit for read in record], [True])
 
 
 class NestedWriteTests(RowTestCase):

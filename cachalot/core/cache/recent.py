@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cachalot.core.locks import fork_safe_lock
 
-_MAX_KEYS = 10_000
+_MAX_KEYS = 50_000
 
 
 class RecentVersions:

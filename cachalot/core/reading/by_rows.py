@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from cachalot.core.reading.pinned import Pinned
-from cachalot.core.rows import Key, RowKey, are_told_apart, row_keys
+from cachalot.core.rows import ROW_KEYS, Key, RowKey, are_told_apart, row_keys
 from cachalot.core.schema.introspection import Catalogue
 from cachalot.core.schema.version_keys import rest_key, row_keys_of, version_keys
 from cachalot.core.sql.names import canonical
@@ -39,7 +39,9 @@ class ByRows:
 
     def asked(self, pinned: Pinned, values: tuple[Any, ...]) -> RowsAsked | None:
         """Return the rows that a read with these values asks for; None if tables count whole."""
-        known = self._asked.get(values[0]) if len(values) == 1 else None
+        # Other values need not have a hash.
+        is_one = len(values) == 1 and type(values[0]) in ROW_KEYS
+        known = self._asked.get(values[0]) if is_one else None
         if known is not None and type(values[0]) is known.kind:
             return known
         if pinned.column != self.key.column:
@@ -52,7 +54,7 @@ class ByRows:
         asked = RowsAsked(
             self, rows, pinned.position, (*self.version_keys, *of_rows), type(values[0])
         )
-        if len(values) == 1:
+        if is_one:
             if len(self._asked) >= _MAX_ASKED:
                 self._asked.clear()
             self._asked[values[0]] = asked

@@ -47,6 +47,8 @@ def find(
     keys = plan.version_keys
     max_staleness = cachalot_settings.CACHALOT_MAX_STALENESS
     local = _local(key, plan.timeout)
+    if local is not None and len(local.nonces) != len(keys):
+        local = None  # it depends on rows
     if local is not None:
         if max_staleness and recent_versions.confirm(keys, local.nonces, max_staleness):
             return InForce(local.nonces, None), local.as_hit(), None

@@ -79,14 +79,14 @@ def look_up(
         raise Bypass(plan.bypass)
     plan.worth.require()
     seen = visibility_of(state, plan.tables)
-    if collecting.current() is not None:
+    if rows is not None and collecting.asks_for_versions():
         # Blocks know no rows.
         rows = None
     if state.is_in_transaction():
         return _look_up_in_transaction(state, connection, key, plan, rows, seen)
     # Outside a transaction each statement sees what is newest.
     versions, hit, schema = _read_shared(connection, key, plan, rows)
-    if collecting.current() is not None:
+    if rows is None and collecting.current() is not None:
         report(connection, plan, versions.of_tables, hit)
     if hit is not None:
         return None, hit
@@ -188,7 +188,8 @@ def _look_up_in_transaction(
     if seen is Visibility.NEWEST:
         (shared_versions, row_versions), hit, schema = _read_shared(connection, key, plan, rows)
         if hit is not None and not has_written:
-            report(connection, plan, shared_versions, hit)
+            if rows is None:
+                report(connection, plan, shared_versions, hit)
             return None, hit
         hit = None
     elif seen is Visibility.SNAPSHOT:
@@ -204,7 +205,8 @@ def _look_up_in_transaction(
         hit = Hit(unpack(stored.payload), Outcome.TRANSACTION_HIT, stored, len(stored.payload))
     elif snapshot is not None and not has_written:
         hit = find_of_snapshot(snapshot, key, plan)
-    report(connection, plan, shared_versions, hit, has_written=has_written)
+    if rows is None:
+        report(connection, plan, shared_versions, hit, has_written=has_written)
     if hit is not None:
         return None, hit
     check_schema(connection, plan, schema)
