@@ -347,7 +347,10 @@ class TransactionTests(RowTestCase):
                     Tag.objects.update(name=Upper("name"))
                     transaction.set_rollback(True)
 
-        self.assertKept(self.get, roll_back, roll_back_some)
+        if connection.vendor == "mysql":  # which need not undo all of it
+            self.assertGone(self.get, roll_back, roll_back_some)
+        else:
+            self.assertKept(self.get, roll_back, roll_back_some)
 
     def test_a_row_that_the_transaction_has_inserted(self) -> None:
         pk = self.three.pk + 1

@@ -68,10 +68,10 @@ class LocalMemory(Backend):
     ) -> bytes | None:
         names, owner = self._names(list(version_keys)), (mark or Mark()).owner()
         with self._lock:
-            now = time()
+            now, told = time(), clock()
             for name in names:
                 new = Named(owner, now + PENDING_TIMEOUT)
-                self._put(name, marked(self._value(name), new, clock(), _standing), now)
+                self._put(name, marked(self._value(name), new, told, _standing), now)
         return self._told(other_key)
 
     def renew(
@@ -82,9 +82,9 @@ class LocalMemory(Backend):
     ) -> bytes | None:
         names, owner = self._names(list(version_keys)), "" if mark is None else mark.known_owner()
         with self._lock:
-            now = time()
+            now, told = time(), clock()
             for name, seconds in zip(names, version_keys.values(), strict=True):
-                version = clock(), new_nonce()
+                version = told, new_nonce()
                 lag = Named(LAG, now + seconds) if seconds else None
                 value = renewed(self._value(name), owner, version, lag, _standing)
                 if value is not None:

@@ -60,10 +60,10 @@ class Memcached(Backend):
             # It is old, or the server has lost it.
             self._end_is_shared_until = time.monotonic() + _SHARING_SECONDS
             self._end = self._new_end(PENDING_TIMEOUT)
-        new = Named(owner, self._end)
+        new, now = Named(owner, self._end), clock()
 
         def change(value: object, at: int) -> tuple[tuple[Any, ...], float]:
-            return marked(value, new, clock(), self._standing), PENDING_TIMEOUT
+            return marked(value, new, now, self._standing), PENDING_TIMEOUT
 
         self._change(names, found, change)
 
@@ -76,11 +76,12 @@ class Memcached(Backend):
         owner = "" if mark is None else mark.known_owner()
         seconds = list(version_keys.values())
         ends = {each: self._new_end(each) for each in set(seconds) if each}
+        now = clock()
 
         def change(value: object, at: int) -> tuple[tuple[Any, ...], float | None] | None:
             lags = seconds[at]
             lag = Named(LAG, ends[lags]) if lags else None
-            new = renewed(value, owner, (clock(), new_nonce()), lag, self._standing)
+            new = renewed(value, owner, (now, new_nonce()), lag, self._standing)
             if new is None or new[1] is not None:
                 return new and (new, None)
             is_alone = lag is not None and len(new[2]) == 1
