@@ -1,4 +1,4 @@
-"""The five invariants, with the writer stopped between any two of its steps."""
+"""The invariants of tables, with the writer stopped between any two of its steps."""
 
 from __future__ import annotations
 
