@@ -25,7 +25,8 @@ from tests.protocol.world import Scenario
 
 
 def report_scenarios(
-    scenarios: Iterable[Scenario], protocol: type[Protocol] = Protocol
+    scenarios: Iterable[Scenario] | Iterable[RowScenario],
+    protocol: type[Protocol] | type[Rows] = Protocol,
 ) -> Iterator[str]:
     """Yield the number of states of each scenario, and what is broken in it."""
     states = steps = 0
@@ -72,10 +73,7 @@ def report_reigns(courses: Iterable[Course], mutants: Iterable[type[Reigns]]) ->
 
 def report_rows(scenarios: Iterable[RowScenario], mutants: Iterable[RowMutant]) -> Iterator[str]:
     """Yield what becomes of rows as dependencies, and of mistakes with them."""
-    for scenario in scenarios:
-        found = explore(Rows(scenario))
-        outcome = "nothing broken" if found.broken is None else f"BROKEN: {found.broken}"
-        yield f"{scenario.name:66} {found.states:7} states {found.steps:7} steps  {outcome}"
+    yield from report_scenarios(scenarios, Rows)
     for mutant in mutants:
         yield f"\n{mutant.protocol.__name__}: {(mutant.protocol.__doc__ or '').strip()}"
         found = explore(mutant.protocol(mutant.scenario), WHAT_READS_PROMISE)

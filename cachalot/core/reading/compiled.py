@@ -168,9 +168,12 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
         connection.ensure_connection()
     origin = origin_of(connection) if ready is None else ready.origin
     plan = _plans.get((origin, sql))
-    pinned = pinned_by_read(compiler)
+    pinned = None
     if plan is None or plan.epoch != catalogue.epoch:
+        pinned = pinned_by_read(compiler)
         plan = _make_plan(connection, origin, sql, compilation, pinned)
+    elif plan.by_rows is not None:
+        pinned = pinned_by_read(compiler)
     known.remember(compiler, recalled, sql, params, plan, pinned)
     refusal: str | None
     if compilation.locks_rows:

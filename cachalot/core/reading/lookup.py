@@ -86,7 +86,7 @@ def look_up(
         return _look_up_in_transaction(state, connection, key, plan, rows, seen)
     # Outside a transaction each statement sees what is newest.
     versions, hit, schema = _read_shared(connection, key, plan, rows)
-    if rows is None and collecting.current() is not None:
+    if collecting.current() is not None:
         report(connection, plan, versions.of_tables, hit)
     if hit is not None:
         return None, hit
@@ -120,7 +120,7 @@ def report(
     What is not found is queried only afterwards.
     """
     collector = collecting.current()
-    if collector is None:
+    if collector is None or not collecting.asks_for_versions():
         return
     if has_written or versions is None:
         collector.spoil(_OWN_CHANGES if has_written else _UNPINNED)
@@ -188,8 +188,7 @@ def _look_up_in_transaction(
     if seen is Visibility.NEWEST:
         (shared_versions, row_versions), hit, schema = _read_shared(connection, key, plan, rows)
         if hit is not None and not has_written:
-            if rows is None:
-                report(connection, plan, shared_versions, hit)
+            report(connection, plan, shared_versions, hit)
             return None, hit
         hit = None
     elif seen is Visibility.SNAPSHOT:
@@ -205,8 +204,7 @@ def _look_up_in_transaction(
         hit = Hit(unpack(stored.payload), Outcome.TRANSACTION_HIT, stored, len(stored.payload))
     elif snapshot is not None and not has_written:
         hit = find_of_snapshot(snapshot, key, plan)
-    if rows is None:
-        report(connection, plan, shared_versions, hit, has_written=has_written)
+    report(connection, plan, shared_versions, hit, has_written=has_written)
     if hit is not None:
         return None, hit
     check_schema(connection, plan, schema)
