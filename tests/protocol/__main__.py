@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from tests.protocol.block_mutants import BLOCK_MUTANTS
 from tests.protocol.explorer import explore
+from tests.protocol.leases import FAULTS, LEASE_MUTANTS, WRITES, Leases
 from tests.protocol.model import WHAT_READS_PROMISE, Protocol
 from tests.protocol.mutants import MUTANTS, Mutant
 from tests.protocol.owners import OWNER_MUTANTS
@@ -49,6 +50,13 @@ def report_mutants(mutants: Iterable[Mutant]) -> Iterator[str]:
         if first.broken is not None:
             yield f"  after {len(first.trace)} steps breaks {': '.join(first.broken)}"
         yield from _report_run(protocol, WHAT_READS_PROMISE if mutant.is_stale else None)
+
+
+def report_leases(mutants: Iterable[tuple[Mutant, str]]) -> Iterator[str]:
+    """Yield the shortest run that shows each mistake with leases."""
+    for mutant, shown in mutants:
+        yield f"\n{mutant.protocol.__name__}: {(mutant.protocol.__doc__ or '').strip()}"
+        yield from _report_run(mutant.protocol(mutant.scenario), {shown})
 
 
 def report_reigns(courses: Iterable[Course], mutants: Iterable[type[Reigns]]) -> Iterator[str]:
@@ -102,6 +110,8 @@ def main() -> None:
     for lines in (
         report_scenarios(SCENARIOS),
         report_scenarios(SERVER, ServerMarks),
+        report_scenarios((*WRITES, *FAULTS), Leases),
+        report_leases(LEASE_MUTANTS),
         report_mutants((*MUTANTS, *PIN_MUTANTS, *OWNER_MUTANTS, *SERVER_MUTANTS, *BLOCK_MUTANTS)),
         report_windows(WINDOWS),
         report_reigns(COURSES, (*REIGN_MUTANTS, *(mutant for mutant, _ in MARK_MUTANTS))),

@@ -8,6 +8,7 @@ from tests.protocol import owners, server_marks
 from tests.protocol.__main__ import report_mutants, report_scenarios, report_windows
 from tests.protocol.block_mutants import BLOCK_MUTANTS, ENTRY_FIRST, EntryFirst
 from tests.protocol.explorer import explore
+from tests.protocol.leases import FAULTS, LEASE_MUTANTS, WRITES, Leases, Patient
 from tests.protocol.model import WHAT_READS_PROMISE, Protocol
 from tests.protocol.mutants import MUTANTS, Mutant
 from tests.protocol.owners import LOST, OWNER_MUTANTS, OWNERS, OwnedMarks
@@ -104,6 +105,23 @@ def test_what_has_no_owner_is_left_by_who_has_no_mark() -> None:
 @pytest.mark.parametrize("mutant", SERVER_MUTANTS, ids=name_of)
 def test_each_mistake_on_a_server_is_found(mutant: Mutant) -> None:
     assert explore(mutant.protocol(mutant.scenario), WHAT_READS_PROMISE).broken is not None
+
+
+@pytest.mark.parametrize("scenario", [*WRITES, *FAULTS], ids=name_of)
+def test_leases_decide_nothing_and_end(scenario: Scenario) -> None:
+    assert explore(Leases(scenario)).broken is None
+
+
+@pytest.mark.parametrize("scenario", WRITES, ids=name_of)
+def test_what_has_a_lease_is_computed_once(scenario: Scenario) -> None:
+    assert explore(Patient(scenario)).broken is None
+
+
+@pytest.mark.parametrize(("mutant", "shown"), LEASE_MUTANTS)
+def test_each_mistake_with_leases_is_found(mutant: Mutant, shown: str) -> None:
+    assert explore(mutant.protocol(mutant.scenario), {shown}).broken is not None
+    stale = explore(mutant.protocol(mutant.scenario), WHAT_READS_PROMISE)
+    assert (stale.broken is not None) is mutant.is_stale
 
 
 def test_the_report_names_states_and_traces() -> None:

@@ -13,6 +13,8 @@ Tables = tuple[int, ...]
 # ("read" or "write" or "invalidate" or "pin", tables), or ("begin" or "commit" or "rollback",), or
 # ("block", parts), whose parts are the tables of a read, or blocks.
 Statement = tuple[Any, ...]
+# Of the result of a query, under versions.
+Lease = tuple[Tables, tuple[Version, ...]]
 # What a block is stored under, and the rows of each of its reads.
 BlockEntry = tuple[tuple[Version, ...], tuple[int, ...]]
 
@@ -63,6 +65,11 @@ class Process(NamedTuple):
     rows: int = 0
     #: The versions got before the query, whatever the protocol does with them.
     before: tuple[Version, ...] = ()
+    #: The lease that it has or waits for.
+    lease: Lease | None = None
+    has_lease: bool = False
+    #: Whether it has waited for as long as it may.
+    is_late: bool = False
     # A transaction
     own: int = 0
     private: tuple[str | None, ...] = (None,) * TABLES
@@ -107,6 +114,9 @@ class World(NamedTuple):
     marks: tuple[int, ...] = (0,) * TABLES
     #: Commands that may arrive once more: the step, the process, the table and the nonce.
     sent: frozenset[tuple[str, int, int, str]] = frozenset()
+    #: Leases that somebody has, and all results that were computed with one.
+    leases: frozenset[Lease] = frozenset()
+    computed: frozenset[Lease] = frozenset()
     # Faults that may still happen.
     kills: int = 0
     evictions: int = 0
