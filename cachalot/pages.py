@@ -19,7 +19,7 @@ from django.utils.cache import (
 from cachalot.blocks import encoded_key
 from cachalot.core.blocks import entries
 from cachalot.core.blocks.block import Block, digest_of
-from cachalot.core.cache.entries import unpack
+from cachalot.core.cache.entries import Stored, unpack
 from cachalot.core.outcomes import CacheUnavailable
 from cachalot.personal import MESSAGES, TOKEN, Traces, has_messages
 from cachalot.settings import forget_on_change
@@ -50,7 +50,7 @@ class _Headers:
                 _, stored = entries.read((), digest_of(b"vary", key.encode()), self._cache_alias)
             except CacheUnavailable:
                 return None
-            if stored is not None:
+            if isinstance(stored, Stored):
                 known = list(unpack(stored.payload))
                 self._remember(key, known)
         self.found = known or []

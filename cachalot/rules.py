@@ -262,6 +262,12 @@ SECONDS = Rule(
     "Use a number from 0, which always asks the cache, or a timedelta; the default is {default!r}.",
     _seconds,
 )
+WAIT = Rule(
+    "cachalot.E021",
+    "{name} is {value!r}, which is no number of seconds.",
+    "Use None to wait for nobody, a number from 0 or a timedelta; the default is {default!r}.",
+    _timeout,
+)
 REPLICAS = Rule(
     "cachalot.E015",
     "{name} is {value!r}, which does not map aliases in DATABASES to a primary and a lag.",

@@ -76,6 +76,7 @@ SETTINGS: dict[str, Setting] = {
     "CACHALOT_ALIASES": Setting({}, rules.ALIASES),
     "CACHALOT_STATS": Setting(False, rules.SWITCH),
     "CACHALOT_ADAPTIVE": Setting(True, rules.SWITCH),
+    "CACHALOT_WAIT_ABOVE": Setting(0.05, rules.WAIT),
     "CACHALOT_BOARD": Setting(rules.AUTOMATIC, rules.PLACE),
 }
 DEFAULTS = {name: setting.default for name, setting in SETTINGS.items()}

@@ -186,7 +186,7 @@ class Block(Collector):
         if nonces is None:
             raise Bypass(_PENDING)
         self._take_in(self._own, nonces)
-        if stored is None:
+        if not isinstance(stored, Stored):
             return None
         return Dependencies(*unpack(stored.payload))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cachalot.core.cache.door import cache_in_use
-from cachalot.core.cache.entries import Stored, unpack
+from cachalot.core.cache.entries import Outdated, Stored, unpack
 from cachalot.core.cache.local import local_tier
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.store import PROBE_KEY
@@ -41,7 +41,7 @@ def find(
         local_tier.discard(entry_key)
     generation = recent_versions.generation
     nonces, stored = read(keys, entry_key, cache_alias)
-    if nonces is None or stored is None:
+    if nonces is None or not isinstance(stored, Stored):
         return nonces, None
     try:
         rows = unpack(stored.payload)
@@ -64,7 +64,7 @@ def current(keys: Sequence[str]) -> tuple[str, ...] | None:
 
 def read(
     keys: Sequence[str], entry_key: str, cache_alias: str | None
-) -> tuple[tuple[str, ...] | None, Stored | None]:
+) -> tuple[tuple[str, ...] | None, Stored | Outdated | None]:
     """Return the versions in force, None while one is pending, and the entry of exactly these.
 
     ``cache_alias`` has the entry, None where it lies with the versions: then it is one question.

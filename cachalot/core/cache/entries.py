@@ -34,17 +34,24 @@ class Stored(NamedTuple):
     seconds: float
 
 
-def stored_in(key: str, entry: object, nonces: tuple[str, ...]) -> Stored | None:
+class Outdated(NamedTuple):
+    """A result of other versions than those in force: how many seconds its query took."""
+
+    seconds: float
+
+
+def stored_in(key: str, entry: object, nonces: tuple[str, ...]) -> Stored | Outdated | None:
+    """Return the result in what lies under ``key``, if it is of these versions."""
     if not isinstance(entry, (tuple, list)) or len(entry) != 5:
         return None
     checksum, entry_nonces, payload, stored_at, seconds = entry
     # Serializers other than pickle may know no tuples.
-    if not isinstance(entry_nonces, (tuple, list)) or tuple(entry_nonces) != nonces:
-        return None
-    if not isinstance(payload, bytes):
+    if not isinstance(entry_nonces, (tuple, list)) or not isinstance(payload, bytes):
         return None
     if not isinstance(stored_at, float) or not isinstance(seconds, float):
         return None
+    if tuple(entry_nonces) != nonces:
+        return Outdated(seconds)
     return Stored(payload, stored_at, seconds) if checksum == checksum_of(key, payload) else None
 
 

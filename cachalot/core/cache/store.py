@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from django.core.cache.backends.base import BaseCache
 
 from cachalot.core.cache.backends import keeps_nothing, what_serializer_spoils
-from cachalot.core.cache.entries import Stored, checksum_of, stored_in
+from cachalot.core.cache.entries import Outdated, Stored, checksum_of, stored_in
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.sides import backend_of
 from cachalot.core.cache.versions import Mark, clock, is_version, new_nonce
@@ -43,13 +44,13 @@ class Store:
 
     def read(
         self, version_keys: Sequence[str], entry_key: str, other_key: str
-    ) -> tuple[tuple[str, ...] | None, Stored | None, Any]:
+    ) -> tuple[tuple[str, ...] | None, Stored | Outdated | None, Any]:
         """Return the nonces now valid, the result stored under them, another key's raw version.
 
         The nonces stand in the order of ``version_keys``; they are None while a writer is at work
-        on one of them: then nothing may be served or stored. The result is None if there is no
-        entry of exactly these versions. A missing version is added, which makes any entry that
-        may exist for it invalid.
+        on one of them: then nothing may be served or stored. The result is ``Outdated`` if the
+        entry is not of exactly these versions. A missing version is added, which makes any entry
+        that may exist for it invalid.
         """
         raws = self.backend.get((*version_keys, other_key), (entry_key,))
         entry, other = raws.pop(), raws.pop()
@@ -60,11 +61,11 @@ class Store:
 
     def read_either(
         self, sets: tuple[Sequence[str], Sequence[str]], entry_key: str, other_key: str
-    ) -> tuple[list[tuple[str, ...] | None], tuple[tuple[str, ...], Stored] | None, Any]:
+    ) -> tuple[list[tuple[str, ...] | None], tuple[str, ...], Stored | Outdated | None, Any]:
         """Do what ``read()`` does for an entry that may be of either set of versions.
 
-        The nonces of each set are told, None while a writer is at work on a key of it; and the
-        result with those that it is stored under.
+        The nonces of each set are told, None while a writer is at work on a key of it; and those
+        that the result is stored under.
         """
         keys = tuple(dict.fromkeys((*sets[0], *sets[1])))
         raws = self.backend.get((*keys, other_key), (entry_key,))
@@ -77,11 +78,13 @@ class Store:
         if None in nonces:
             self._require_versions(raws)
         value = None if entry is None else self.backend.loads(entry)
-        if value is not None:
-            for each in nonces:
-                if each is not None and (stored := stored_in(entry_key, value, each)) is not None:
-                    return nonces, (each, stored), other
-        return nonces, None, other
+        stored = None
+        for each in nonces:
+            if value is not None and each is not None:
+                stored = stored_in(entry_key, value, each)
+                if isinstance(stored, Stored):
+                    return nonces, each, stored, other
+        return nonces, (), stored, other
 
     def current(self, version_keys: Sequence[str]) -> tuple[str, ...] | None:
         """Return the nonces now valid, None while a writer is at work on one of them."""
@@ -160,16 +163,17 @@ class Store:
     def entry(self, key: str, nonces: tuple[str, ...]) -> Stored | None:
         """Return the result stored under exactly these versions, in force or not."""
         (entry,) = self.backend.get((), (key,))
-        return None if entry is None else self._stored_in(key, entry, nonces)
+        stored = None if entry is None else self._stored_in(key, entry, nonces)
+        return stored if isinstance(stored, Stored) else None
 
     def entry_and(
         self, key: str, nonces: tuple[str, ...], other_key: str
-    ) -> tuple[Stored | None, Any]:
-        """Return what ``entry()`` does, and another key's raw version."""
+    ) -> tuple[Stored | Outdated | None, Any]:
+        """Return what ``read()`` does beside the nonces, and another key's raw version."""
         other, entry = self.backend.get((other_key,), (key,))
         return None if entry is None else self._stored_in(key, entry, nonces), other
 
-    def _stored_in(self, key: str, raw: Any, nonces: tuple[str, ...]) -> Stored | None:
+    def _stored_in(self, key: str, raw: Any, nonces: tuple[str, ...]) -> Stored | Outdated | None:
         return stored_in(key, self.backend.loads(raw), nonces)
 
     def timestamps(self, version_keys: Sequence[str]) -> dict[str, float]:
@@ -246,6 +250,19 @@ class Store:
             return self.backend.renew(version_keys, mark, other_key)
         finally:
             recent_versions.forget(version_keys)
+
+    def begin_lease(self, name: str, seconds: float) -> bool:
+        """Take a lease for at least so many seconds, unless somebody has it."""
+        # In whole ones, which is what every cache can count.
+        return self.cache.add(name, 1, ceil(seconds))
+
+    def has_lease(self, name: str) -> bool:
+        """Whether somebody has a lease."""
+        return self.cache.get(name) is not None
+
+    def end_lease(self, name: str) -> None:
+        """End a lease, whoever has it."""
+        self.cache.delete(name)
 
     def put(
         self, entries: dict[str, tuple[tuple[str, ...], Stored]], timeout: float | None

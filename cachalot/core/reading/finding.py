@@ -9,7 +9,7 @@ from typing import NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cachalot.core.cache.door import cache_in_use
-from cachalot.core.cache.entries import Hit, Stored, unpack
+from cachalot.core.cache.entries import Hit, Outdated, Stored, unpack
 from cachalot.core.cache.local import Result, local_tier
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.store import Store
@@ -35,10 +35,12 @@ class InForce(NamedTuple):
 
 _PENDING = InForce(None, None)
 
+#: What was found: versions, result, the schema's version, and how many seconds the query took where
+#: its result is of other versions, else 0.
+Found = tuple[InForce, Hit | None, object, float]
 
-def find(
-    store: Store, key: str, plan: Plan, connection: BaseDatabaseWrapper
-) -> tuple[InForce, Hit | None, object]:
+
+def find(store: Store, key: str, plan: Plan, connection: BaseDatabaseWrapper) -> Found:
     """Return the versions in force, the result from this process or the cache, and the schema's.
 
     The schema's version is None where nothing was asked for beside those of the tables.
@@ -51,7 +53,7 @@ def find(
         local = None  # it depends on rows
     if local is not None:
         if max_staleness and recent_versions.confirm(keys, local.nonces, max_staleness):
-            return InForce(local.nonces, None), local.as_hit(), None
+            return InForce(local.nonces, None), local.as_hit(), None, 0.0
         if not recent_versions.confirm(keys, local.nonces):
             # Asking for the versions alone first would cost a second round trip.
             local_tier.discard(key)
@@ -67,18 +69,20 @@ def find(
             stored, schema = store.entry_and(key, nonces, schema_key)
             local = None
     if nonces is None:
-        return _PENDING, None, None
+        return _PENDING, None, None, 0.0
     if local is None or max_staleness:
         recent_versions.note(keys, nonces, generation)
     if local is not None:
-        return InForce(nonces, None), local.as_hit(), None
+        return InForce(nonces, None), local.as_hit(), None, 0.0
+    if isinstance(stored, Outdated):
+        return InForce(nonces, None), None, schema, stored.seconds
     hit = None if stored is None else _unpacked(key, nonces, stored)
-    return InForce(nonces, None), hit, schema
+    return InForce(nonces, None), hit, schema, 0.0
 
 
 def find_by_rows(
     store: Store, key: str, plan: Plan, rows: RowsAsked, connection: BaseDatabaseWrapper
-) -> tuple[InForce, Hit | None, object]:
+) -> Found:
     """Do what ``find()`` does for a query that may depend on rows in place of their table."""
     sets = plan.version_keys, rows.version_keys
     local = _local(key, plan.timeout)
@@ -87,16 +91,18 @@ def find_by_rows(
         is_of_rows = len(local.nonces) == len(rows.version_keys)
         found = InForce(None, local.nonces) if is_of_rows else InForce(local.nonces, None)
         if _is_in_force(store, sets[is_of_rows], local.nonces):
-            return found, local.as_hit(), None
+            return found, local.as_hit(), None, 0.0
         local_tier.discard(key)
     generation = recent_versions.generation
     schema_key = catalogue.schema_key_of(connection)
-    nonces, valid, schema = store.read_either(sets, key, schema_key)
+    nonces, of_stored, stored, schema = store.read_either(sets, key, schema_key)
     for keys, each in zip(sets, nonces, strict=True):
         if each is not None:
             recent_versions.note(keys, each, generation)
-    hit = None if valid is None else _unpacked(key, *valid)
-    return InForce(*nonces), hit, schema
+    if isinstance(stored, Outdated):
+        return InForce(*nonces), None, schema, stored.seconds
+    hit = None if stored is None else _unpacked(key, of_stored, stored)
+    return InForce(*nonces), hit, schema, 0.0
 
 
 def _is_in_force(store: Store, keys: tuple[str, ...], nonces: tuple[str, ...]) -> bool:

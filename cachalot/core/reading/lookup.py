@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import time as wall_time
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cachalot.core import collecting
 from cachalot.core.cache.door import cache_in_use
 from cachalot.core.cache.entries import Hit, unpack
+from cachalot.core.cache.leases import Lease, Turn, is_dear
 from cachalot.core.connection.origin import origin_of
 from cachalot.core.connection.overlay import Level
 from cachalot.core.connection.state import State, state_of
@@ -17,7 +19,7 @@ from cachalot.core.connection.visibility import Visibility
 from cachalot.core.outcomes import Bypass, Outcome, Unstorable
 from cachalot.core.reading.by_rows import RowsAsked
 from cachalot.core.reading.compiled import Plan
-from cachalot.core.reading.finding import InForce, find, find_by_rows, find_of_snapshot
+from cachalot.core.reading.finding import Found, find, find_by_rows, find_of_snapshot
 from cachalot.core.reading.snapshots import versions_of_snapshot
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.version_keys import version_keys
@@ -36,7 +38,7 @@ class Target(NamedTuple):
     ``shared_versions`` are the nonces in the shared cache, ``own_versions`` those of the
     transaction, both in the order of ``tables``. ``row_versions`` are the nonces by which the
     result is judged instead if it has all the ``rows``. Everything in it was read before the query
-    ran.
+    ran. Others wait for the result until the ``lease`` is given back.
     """
 
     key: str
@@ -47,6 +49,7 @@ class Target(NamedTuple):
     changes: int
     rows: RowsAsked | None = None
     row_versions: tuple[str, ...] | None = None
+    lease: Lease | None = None
 
     def judging(self, result: list[Any]) -> Target:
         """Return the target with the versions that this result depends on.
@@ -67,10 +70,13 @@ def look_up(
     key: str,
     plan: Plan,
     rows: RowsAsked | None = None,
+    *,
+    may_wait: bool = False,
 ) -> tuple[Target | None, Hit | None]:
     """Return the result of a query if it is there, and otherwise where to store it.
 
-    ``rows`` are those that it asks for, None where its tables count whole.
+    ``rows`` are those that it asks for, None where its tables count whole. With ``may_wait`` it may
+    be waited for while somebody else computes it.
 
     Raise ``Bypass`` if the database must be asked and nothing be stored, and what the cache raises
     under ``CACHALOT_CACHE_ERRORS = "raise"``.
@@ -85,14 +91,34 @@ def look_up(
     if state.is_in_transaction():
         return _look_up_in_transaction(state, connection, key, plan, rows, seen)
     # Outside a transaction each statement sees what is newest.
-    versions, hit, schema = _read_shared(connection, key, plan, rows)
+    versions, hit, schema, seconds = found = _read_shared(connection, key, plan, rows)
+    lease = None
+    if hit is None and may_wait and is_dear(seconds):
+        found, lease = _wait_for_turn(key, found, lambda: _read_shared(connection, key, plan, rows))
+        versions, hit, schema, _ = found
     if collecting.current() is not None:
         report(connection, plan, versions.of_tables, hit)
     if hit is not None:
         return None, hit
     check_schema(connection, plan, schema)
-    target = Target(key, (), versions.of_tables, (), None, state.changes, rows, versions.of_rows)
-    return target, None
+    of_tables, of_rows = versions
+    return Target(key, (), of_tables, (), None, state.changes, rows, of_rows, lease), None
+
+
+def _wait_for_turn(key: str, found: Found, look: Callable[[], Found]) -> tuple[Found, Lease | None]:
+    """Return what is found once the result is there, or is this reader's to compute."""
+    versions, hit, _, seconds = found
+    with Turn(key) as turn:
+        while hit is None and is_dear(seconds):
+            judging = versions.of_tables if versions.of_rows is None else versions.of_rows
+            assert judging is not None
+            if not turn.comes_later(judging, seconds):
+                break
+            turn.wait()
+            versions, hit, _, seconds = found = look()
+        if hit is not None:
+            turn.give_back()
+    return found, turn.lease
 
 
 def visibility_of(state: State, tables: frozenset[str]) -> Visibility:
@@ -186,7 +212,7 @@ def _look_up_in_transaction(
     snapshot: tuple[str, ...] | None = None
     hit = schema = None
     if seen is Visibility.NEWEST:
-        (shared_versions, row_versions), hit, schema = _read_shared(connection, key, plan, rows)
+        (shared_versions, row_versions), hit, schema, _ = _read_shared(connection, key, plan, rows)
         if hit is not None and not has_written:
             report(connection, plan, shared_versions, hit)
             return None, hit
@@ -225,17 +251,18 @@ def check_schema(connection: BaseDatabaseWrapper, plan: Plan, version: object) -
 
 def _read_shared(
     connection: BaseDatabaseWrapper, key: str, plan: Plan, rows: RowsAsked | None
-) -> tuple[InForce, Hit | None, object]:
-    """Return the versions in force, the result stored under them and the schema's version."""
+) -> Found:
+    """Return what is found in this process and in the cache."""
     keys = plan.version_keys if rows is None else (*plan.version_keys, *rows.version_keys)
     with cache_in_use((*keys, key)) as store:
         if rows is None:
-            versions, hit, schema = find(store, key, plan, connection)
+            found = find(store, key, plan, connection)
         else:
-            versions, hit, schema = find_by_rows(store, key, plan, rows, connection)
+            found = find_by_rows(store, key, plan, rows, connection)
+    versions, hit, _, _ = found
     # New versions of other rows are no sign that this one is written.
     noted = versions.of_tables if versions.of_rows is None else ()
     plan.worth.note(noted, is_hit=hit is not None)
     if versions.of_tables is None and versions.of_rows is None:
         raise Bypass(PENDING)
-    return versions, hit, schema
+    return found

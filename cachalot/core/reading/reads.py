@@ -72,7 +72,9 @@ def read(
     refuse_what_is_forbidden(connection)
     try:
         key = key_of(compiler, query, result_type)
-        target, hit = look_up(state, connection, key, query.plan, query.rows)
+        target, hit = look_up(
+            state, connection, key, query.plan, query.rows, may_wait=not chunked_fetch
+        )
         if hit is not None and not is_heard:
             return _as_asked(hit.rows, result_type, chunked_fetch)
     except Refused as error:
@@ -83,7 +85,12 @@ def read(
         return reading.uncached(*refused)
     if hit is None:
         assert target is not None
-        return reading.missed(target)
+        if target.lease is None:
+            return reading.missed(target)
+        try:
+            return reading.missed(target)
+        finally:
+            target.lease.give_back()
     reading.tell_hit(hit)
     return _as_asked(hit.rows, result_type, chunked_fetch)
 

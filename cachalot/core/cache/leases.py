@@ -1,0 +1,155 @@
+"""Leases: of those who miss the same result at one time, one computes it and the others wait.
+
+A lease decides nothing about freshness: who has waited looks again, like any other reader. It ends
+when its holder gives it back, and by itself when that may be dead; nobody waits for longer.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+from weakref import WeakValueDictionary
+
+from cachalot.core.cache.door import cache_in_use
+from cachalot.core.locks import fork_safe_lock
+from cachalot.core.outcomes import CacheUnavailable
+from cachalot.settings import cachalot_settings
+
+# Times as long as the result took before: one that takes a little longer than then is not computed
+# by all.
+_PATIENCE = 2
+# Seconds between two looks at whether another process is done.
+_PAUSE = 0.01
+
+_lock = fork_safe_lock()
+# Of this process, by name. What a holder has lost, by an exception between two steps, ends.
+_leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
+
+
+class Lease:
+    """The right of one thread to compute a result under certain versions, for some seconds."""
+
+    def __init__(self, name: str, seconds: float, thread: int | None) -> None:
+        self.name = name
+        self.thread = thread
+        self.until = time.monotonic() + seconds
+        self.has_ended = threading.Event()
+
+    def give_back(self) -> None:
+        """End the lease, so that whoever waits looks again."""
+        with _lock:
+            if _leases.get(self.name) is self:
+                del _leases[self.name]
+        self.has_ended.set()
+        try:
+            with cache_in_use((self.name,)) as store:
+                store.end_lease(self.name)
+        except CacheUnavailable:
+            pass  # it ends by itself
+
+
+def take(name: str, seconds: float, thread: int | None) -> Lease | None:
+    """Return a lease, None if somebody has it. Raise what the cache raises if that may pass."""
+    lease = Lease(name, seconds, thread)
+    with _lock:
+        held = _leases.get(name)
+        if held is not None and time.monotonic() < held.until:
+            return None
+        _leases[name] = lease
+    try:
+        with cache_in_use((name,)) as store:
+            is_taken = store.begin_lease(name, seconds)
+    except CacheUnavailable:
+        return lease  # within this process
+    return lease if is_taken else None
+
+
+def is_dear(seconds: float) -> bool:
+    """Whether a result that took so long is waited for."""
+    threshold = cachalot_settings.CACHALOT_WAIT_ABOVE
+    return threshold is not None and seconds > threshold
+
+
+class Turn:
+    """Whose turn it is to compute the result under ``key``, as one reader knows it.
+
+    With ``is_suspended`` the holder may be in the reader's own thread, as a task that awaits. As a
+    context manager it gives back its lease if the body raises.
+    """
+
+    def __init__(self, key: str, *, is_suspended: bool = False) -> None:
+        self.lease: Lease | None = None
+        self._key = key
+        self._thread = None if is_suspended else threading.get_ident()
+        self._name = ""
+        self._until = 0.0
+
+    def __enter__(self) -> Turn:
+        return self
+
+    def __exit__(self, kind: object, *exc_info: object) -> None:
+        if kind is not None:
+            self.give_back()
+
+    def comes_later(self, versions: Sequence[str], seconds: float) -> bool:
+        """Whether to ``wait()`` and look again for a result that was not found.
+
+        ``versions`` are those in force when it was looked for, ``seconds`` is how long it took to
+        compute when it was last stored.
+        """
+        name = _name_of(self._key, versions)
+        if name == self._name:
+            # Its own turn has come, or what it has waited for was not stored.
+            return False
+        self.give_back()
+        now = time.monotonic()
+        if not self._until:
+            self._until = now + _PATIENCE * seconds
+        if now >= self._until:
+            return False
+        self._name = name
+        # Whoever had the lease may have ended since: with it, one looks again as well.
+        self.lease = take(name, _PATIENCE * seconds, self._thread)
+        return True
+
+    def wait(self) -> None:
+        """Wait until nobody else has the lease, or for as long as one may."""
+        while self.is_waiting():
+            held = _leases.get(self._name)
+            if held is None:
+                time.sleep(_PAUSE)
+            else:
+                held.has_ended.wait(_PAUSE)
+
+    def is_waiting(self) -> bool:
+        """Whether somebody else has the lease, and there is time left."""
+        if self.lease is not None or time.monotonic() >= self._until:
+            return False
+        held = _leases.get(self._name)
+        if held is not None:
+            is_own = self._thread is not None and held.thread == self._thread
+            return not is_own and time.monotonic() < held.until
+        try:
+            with cache_in_use((self._name,)) as store:
+                return store.has_lease(self._name)
+        except CacheUnavailable:
+            return False
+
+    def give_back(self) -> None:
+        """End the reader's own lease, if it has one."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.give_back()
+
+
+def _name_of(key: str, versions: Sequence[str]) -> str:
+    content = "\0".join((key, *versions)).encode("utf-8", "surrogatepass")
+    return "cachalot:lease:" + blake2b(content, digest_size=16).hexdigest()
+
+
+if hasattr(os, "register_at_fork"):
+    # No thread of a child has any.
+    os.register_at_fork(after_in_child=_leases.clear)
