@@ -9,6 +9,9 @@ list of twenty rows, a list that the database takes long for, or rows of which i
 ten, as logins do. Beside them one process updates a row by its key ``--writes`` times a second.
 Database and cache are SQLite and local memory, or Redis and an empty database of PostgreSQL. The
 hits are counted in a run of their own.
+
+On Redis it then counts how often a query of some tenths of a second runs after each write of its
+table, once a second: by whoever computes it while the others wait, and where nobody waits.
 """
 
 from __future__ import annotations
@@ -29,7 +32,12 @@ from benchmarks.shards import servers
 
 
 def configure(
-    database: dict[str, Any], location: str | None, *, is_on: bool, counts: bool = False
+    database: dict[str, Any],
+    location: str | None,
+    *,
+    is_on: bool,
+    counts: bool = False,
+    wait_above: float | None = 0.05,
 ) -> None:
     """Set up Django, once a process."""
     import django
@@ -43,6 +51,7 @@ def configure(
         INSTALLED_APPS=["cachalot", "django.contrib.contenttypes", "django.contrib.auth"],
         CACHALOT_ENABLED=is_on,
         CACHALOT_STATS=counts,
+        CACHALOT_WAIT_ABOVE=wait_above,
     )
     django.setup()
 
@@ -89,6 +98,14 @@ def dear_list(number: int) -> None:
     list(User.objects.filter(first_name__contains="no").exclude(last_name__contains="x")[:20])
 
 
+def slow_list() -> None:
+    """Have the database compare each row with each."""
+    from django.contrib.auth.models import User
+    from django.db.models import Exists, OuterRef
+
+    list(User.objects.filter(Exists(User.objects.filter(last_name__gt=OuterRef("username")))))
+
+
 READS: dict[str, Callable[[int], None]] = {
     "a row by its key": row,
     "a list": rows_of_list,
@@ -112,6 +129,25 @@ def read(how: Callable[[int], None], rows: int, seconds: float) -> str:
         reads += 1
     after = get_stats()
     return f"{reads} {after['hits'] - before['hits']}"
+
+
+def read_slowly(seconds: float) -> str:
+    """Read what takes long for a time. Return how often it was queried."""
+    from django.db import connection
+
+    ran = 0
+
+    def count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal ran
+        ran += "EXISTS" in sql
+        return execute(sql, params, many, context)
+
+    slow_list()
+    until = time.monotonic() + seconds
+    with connection.execute_wrapper(count):
+        while time.monotonic() < until:
+            slow_list()
+    return str(ran)
 
 
 def write(writes: float, rows: int, seconds: float) -> str:
@@ -177,12 +213,31 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
             fill(options.rows)
             return ""
 
+        def repeats(wait_above: float | None) -> float:
+            """Return how often the slow query runs after a write."""
+
+            def run(act: Callable[[], str]) -> tuple[int, Any]:
+                def act_on_it() -> str:
+                    configure(database, location, is_on=True, wait_above=wait_above)
+                    return act()
+
+                return in_process(act_on_it)
+
+            seconds = 4 * options.seconds
+            readers = [run(lambda: read_slowly(seconds)) for _ in range(options.readers)]
+            writer = run(lambda: write(1, options.rows, seconds))
+            result_of(writer)
+            return sum(int(result_of(reader)) for reader in readers) / seconds
+
         result_of(in_process(fill_it))
         for how in READS:
             plain, _ = throughput(options, how, set_up(is_on=False))
             cached, _ = throughput(options, how, set_up(is_on=True))
             _, hits = throughput(options, how, set_up(is_on=True, counts=True))
             yield f"{how:24} {plain:10.0f} {cached:9.0f} {cached / plain:6.2f} {hits:7.1%}"
+        if location is not None:
+            yield f"a slow list runs {repeats(None):.1f} times after a write if nobody waits"
+            yield f"a slow list runs {repeats(0.05):.1f} times after a write"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -38,6 +38,10 @@ VISIBLE = "visible"
 _of_thread = threading.local()
 
 
+#: Seconds that no stop takes: where one made a query seem long, others would wait for its reader.
+WAIT_ABOVE = 3600
+
+
 def stop(where: str) -> None:
     """Wait for the order to go on, in a player; do nothing elsewhere."""
     stop_player = getattr(_of_thread, "stop", None)
@@ -286,6 +290,7 @@ class ProcessPlayer(Player):
             env={
                 **os.environ,
                 "DJANGO_SETTINGS_MODULE": "tests.settings",
+                "CACHALOT_TEST_WAIT_ABOVE": str(WAIT_ABOVE),
                 "CACHALOT_TEST_NAME": str(connections["default"].settings_dict["NAME"]),
                 "PYTHONPATH": os.pathsep.join(sys.path),
             },

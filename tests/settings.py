@@ -116,6 +116,8 @@ TEMPLATES = [
 ]
 # 0 runs the suite without the local tier.
 CACHALOT_LOCAL_SIZE = int(os.environ.get("CACHALOT_TEST_LOCAL_SIZE", 16 * 1024 * 1024))
+# 0 has readers wait for whatever was computed before.
+CACHALOT_WAIT_ABOVE = float(os.environ.get("CACHALOT_TEST_WAIT_ABOVE", 0.05))
 # Of this run, and of the processes that its tests start.
 CACHALOT_BOARD = os.environ.setdefault(
     "CACHALOT_TEST_BOARD", os.path.join(tempfile.gettempdir(), f"cachalot-board-{os.getpid()}")

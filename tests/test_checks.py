@@ -616,6 +616,13 @@ class ValueCheckTests(CheckTestCase):
         for value in (0, 0.0, 1.5):
             self.assertReports(None, CACHALOT_MAX_STALENESS=value)
 
+    def test_a_wait_is_a_number_of_seconds_or_none(self) -> None:
+        for value in (-1, "1", True, float("nan")):
+            with self.subTest(value):
+                self.assertSays(repr(value), "E021", CACHALOT_WAIT_ABOVE=value)
+        for value in (None, 0, 0.05):
+            self.assertReports(None, CACHALOT_WAIT_ABOVE=value)
+
     def test_replicas_have_a_primary_and_a_lag(self) -> None:
         for value in (
             [],

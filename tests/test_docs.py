@@ -115,6 +115,7 @@ class ChangedSettingsTests(CacheTestCase):
         "CACHALOT_MAX_STALENESS": 60.0,
         "CACHALOT_STATS": True,
         "CACHALOT_ADAPTIVE": False,
+        "CACHALOT_WAIT_ABOVE": None,
     }
 
     def test_nothing_is_to_be_done_where_the_page_says_so(self) -> None:

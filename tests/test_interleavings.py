@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 import pytest
 from django.core.cache import caches
 from django.db import connection
+from django.test import override_settings
 
 from cachalot.api import invalidate
 from tests.interleaving import (
     PENDING,
     VISIBLE,
+    WAIT_ABOVE,
     Player,
     ProcessPlayer,
     ThreadPlayer,
@@ -29,6 +31,7 @@ ADDS = ("add", "add in a transaction")
 Choose = Callable[[Sequence[Player]], Player]
 
 
+@override_settings(CACHALOT_WAIT_ABOVE=WAIT_ABOVE)
 class InterleavingTests(CacheTestCase):
     journal = "delete"
 

@@ -155,12 +155,14 @@ class WrongSettingTests(SimpleTestCase):
             CACHALOT_TIMEOUT=minute,
             CACHALOT_TIMEOUTS={"orders": minute, "stock": None},
             CACHALOT_MAX_STALENESS=minute,
+            CACHALOT_WAIT_ABOVE=minute,
             CACHALOT_REPLICAS={"other": {"primary": "default", "max_lag": minute}},
         ):
             self.assertEqual(run_checks(tags=["cachalot"]), [])
             self.assertEqual(cachalot_settings.CACHALOT_TIMEOUT, 60)
             self.assertEqual(cachalot_settings.CACHALOT_TIMEOUTS, {"orders": 60, "stock": None})
             self.assertEqual(cachalot_settings.CACHALOT_MAX_STALENESS, 60)
+            self.assertEqual(cachalot_settings.CACHALOT_WAIT_ABOVE, 60)
             self.assertEqual(cachalot_settings.CACHALOT_REPLICAS["other"]["max_lag"], 60)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from tests.protocol.block_mutants import BLOCK_MUTANTS
 from tests.protocol.explorer import explore
-from tests.protocol.leases import FAULTS, LEASE_MUTANTS, WRITES, Leases
+from tests.protocol.leases import FAULTS, LEASE_MUTANTS, PAUSES, WRITES, Leases, Pausing
 from tests.protocol.model import WHAT_READS_PROMISE, Protocol
 from tests.protocol.mutants import MUTANTS, Mutant
 from tests.protocol.owners import OWNER_MUTANTS
@@ -111,6 +111,7 @@ def main() -> None:
         report_scenarios(SCENARIOS),
         report_scenarios(SERVER, ServerMarks),
         report_scenarios((*WRITES, *FAULTS), Leases),
+        report_scenarios(PAUSES, Pausing),
         report_leases(LEASE_MUTANTS),
         report_mutants((*MUTANTS, *PIN_MUTANTS, *OWNER_MUTANTS, *SERVER_MUTANTS, *BLOCK_MUTANTS)),
         report_windows(WINDOWS),

@@ -4,6 +4,8 @@ Who meets an entry of other versions tries to take the lease of the result under
 it has got. Who has taken it looks once more, since the one before may just have ended, and computes
 what is still missing. Who has not waits until the lease ends or its own time is over, and looks
 once more: it is a reader like any other then, and a lease decides nothing about what it is given.
+Who meets a table that is being written while there is an entry may wait a moment as well, and looks
+once more.
 
 *Once*: as long as nobody's time is over and nobody is killed, a result is computed once under the
 same versions. *Ends*: whatever happens to the holder, whoever waits goes on.
@@ -27,6 +29,10 @@ class Leases(Protocol):
     def _serve(self, world: World, who: int, process: Process, event: Event) -> Step:
         step = super()._serve(world, who, process, event)
         following = step.world.processes[who]
+        may_pause = self.pauses() and process.entry is not None and not process.is_in_transaction
+        if following.step == "ask" and may_pause and not process.has_paused:
+            pausing = process._replace(step="pause", lease=None, has_lease=False, has_paused=True)
+            return Step(event, self._with(self._released(world, process), who, pausing))
         if following.step != "query":
             # It has been found, or is being written.
             return step._replace(world=self._released(step.world, process))
@@ -67,7 +73,12 @@ class Leases(Protocol):
         return process._replace(step=step, i=0, got=(), entry=None)
 
     def _begun(self, world: World, process: Process, tables: tuple[int, ...]) -> Process:
-        return process if process.lease else super()._begun(world, process, tables)
+        looks_again = process.lease is not None or process.has_paused
+        return process if looks_again else super()._begun(world, process, tables)
+
+    def pause(self, world: World, who: int, process: Process) -> Step:
+        event = Event(self.names[who], "has waited for a writer")
+        return Step(event, self._with(world, who, self._looking_again(process)))
 
     def wait(self, world: World, who: int, process: Process) -> Step:
         event = Event(self.names[who], "has waited")
@@ -97,6 +108,10 @@ class Leases(Protocol):
     def time_is_over(self) -> bool:
         """Whether waits and leases end by themselves."""
         return True
+
+    def pauses(self) -> bool:
+        """Whether writers are waited for."""
+        return False
 
     def query(self, world: World, who: int, process: Process) -> Step:
         computed: Lease = self.tables_of(who, process), process.got
@@ -134,6 +149,13 @@ class Patient(Leases):
         return False
 
 
+class Pausing(Leases):
+    """Readers wait for writers as well."""
+
+    def pauses(self) -> bool:
+        return True
+
+
 WRITES: tuple[Scenario, ...] = (
     Scenario("three readers after a write", {"W": WRITE, "R1": READ, "R2": READ, "R3": READ}),
     Scenario(
@@ -146,6 +168,7 @@ WRITES: tuple[Scenario, ...] = (
         {"W": WRITE_BOTH, "R1": JOIN, "R2": JOIN},
     ),
 )
+PAUSES = WRITES[1:]
 FAULTS: tuple[Scenario, ...] = (
     Scenario(
         "three readers of whom one is killed",

@@ -8,7 +8,7 @@ from tests.protocol import owners, server_marks
 from tests.protocol.__main__ import report_mutants, report_scenarios, report_windows
 from tests.protocol.block_mutants import BLOCK_MUTANTS, ENTRY_FIRST, EntryFirst
 from tests.protocol.explorer import explore
-from tests.protocol.leases import FAULTS, LEASE_MUTANTS, WRITES, Leases, Patient
+from tests.protocol.leases import FAULTS, LEASE_MUTANTS, PAUSES, WRITES, Leases, Patient, Pausing
 from tests.protocol.model import WHAT_READS_PROMISE, Protocol
 from tests.protocol.mutants import MUTANTS, Mutant
 from tests.protocol.owners import LOST, OWNER_MUTANTS, OWNERS, OwnedMarks
@@ -110,6 +110,11 @@ def test_each_mistake_on_a_server_is_found(mutant: Mutant) -> None:
 @pytest.mark.parametrize("scenario", [*WRITES, *FAULTS], ids=name_of)
 def test_leases_decide_nothing_and_end(scenario: Scenario) -> None:
     assert explore(Leases(scenario)).broken is None
+
+
+@pytest.mark.parametrize("scenario", PAUSES, ids=name_of)
+def test_a_wait_for_a_writer_decides_nothing(scenario: Scenario) -> None:
+    assert explore(Pausing(scenario)).broken is None
 
 
 @pytest.mark.parametrize("scenario", WRITES, ids=name_of)

@@ -68,8 +68,9 @@ class Process(NamedTuple):
     #: The lease that it has or waits for.
     lease: Lease | None = None
     has_lease: bool = False
-    #: Whether it has waited for as long as it may.
+    #: Whether it has waited for as long as it may: for a lease, or for a writer.
     is_late: bool = False
+    has_paused: bool = False
     # A transaction
     own: int = 0
     private: tuple[str | None, ...] = (None,) * TABLES

@@ -20,7 +20,7 @@ from cachalot.core.cache.store import Store
 from cachalot.core.reading import results
 from cachalot.core.reading.reads import _Reading
 from tests.library.models import Author
-from tests.support import CacheTestCase, close_connections, in_process
+from tests.support import CacheTestCase, close_connections, in_process, in_thread
 
 _SECONDS = 30.0
 
@@ -34,6 +34,11 @@ def taking(seconds: float) -> Iterator[None]:
     """Have what is computed in the body count as taking so many seconds."""
     with mock.patch.object(_Reading, "_timed", lambda self: (self._run(), seconds)):
         yield
+
+
+def _is_query(sql: str) -> bool:
+    """Whether it is none of those by which a connection is opened."""
+    return "library_author" in sql
 
 
 class Reader(threading.Thread):
@@ -51,10 +56,11 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         def stop(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-            self.queries.set()
-            self.may_query.wait(_SECONDS)
-            if self.error is not None:
-                raise self.error
+            if _is_query(sql):
+                self.queries.set()
+                self.may_query.wait(_SECONDS)
+                if self.error is not None:
+                    raise self.error
             return execute(sql, params, many, context)
 
         _here.reader = self
@@ -87,16 +93,25 @@ class Reader(threading.Thread):
         return self.result
 
 
+def write(name: str) -> None:
+    try:
+        Author.objects.create(name=name)
+    finally:
+        close_connections()
+
+
 def until_it_may(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
     """Stop another process before its query."""
-    caches["default"].set("computing", 1)
-    while not caches["default"].get("may_compute"):
-        time.sleep(0.01)
+    if _is_query(sql):
+        caches["default"].set("computing", 1)
+        while not caches["default"].get("may_compute"):
+            time.sleep(0.01)
     return execute(sql, params, many, context)
 
 
 def die(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-    os._exit(0)
+    if _is_query(sql):
+        os._exit(0)
     return execute(sql, params, many, context)
 
 
@@ -106,7 +121,7 @@ _wait = Turn.wait
 
 def _tell_and_wait(turn: Turn) -> None:
     reader = getattr(_here, "reader", None)
-    if reader is not None and turn.is_waiting():
+    if reader is not None and (turn._is_waiting() or not turn._name):
         reader.waits.set()
     _wait(turn)
 
@@ -175,14 +190,25 @@ class LeaseTests(LeaseTestCase):
                 other.must_query()
             self.assertEqual([other.end() for other in others], [["A", "B"]] * 3)
 
-    def test_a_table_that_is_being_written_is_not_waited_for(self) -> None:
-        first = Reader().must_query()
-        second = Reader().must_wait()
-        with mock.patch.object(Store, "renew"):
-            Author.objects.create(name="C")
-            first.end()
-            self.assertEqual(second.end(), ["A", "B", "C"])
-        self.assertTrue(second.queries.is_set())
+    def test_a_write_is_waited_for(self) -> None:
+        renews, may_renew, renew = threading.Event(), threading.Event(), Store.renew
+
+        def wait_and_renew(*args: Any, **kwargs: Any) -> Any:
+            renews.set()
+            may_renew.wait(_SECONDS)
+            return renew(*args, **kwargs)
+
+        with mock.patch.object(Store, "renew", wait_and_renew):
+            writer = threading.Thread(target=write, args=("C",))
+            writer.start()
+            renews.wait(_SECONDS)
+            readers = [Reader().must_wait() for _ in range(3)]
+            for reader in readers:
+                reader.may_query.set()
+            may_renew.set()
+            self.assertEqual([reader.end() for reader in readers], [["A", "B", "C"]] * 3)
+        writer.join(_SECONDS)
+        self.assertEqual(sum(reader.queries.is_set() for reader in readers), 1)
 
     def test_nobody_waits_in_a_transaction(self) -> None:
         first = Reader().must_query()
@@ -216,6 +242,20 @@ class LeaseTests(LeaseTestCase):
     def test_nobody_waits_if_it_is_off(self) -> None:
         readers = [Reader().must_query() for _ in range(2)]
         self.assertEqual([reader.end() for reader in readers], [["A", "B"]] * 2)
+
+    def test_whoever_comes_late_finds_what_was_computed_meanwhile(self) -> None:
+        """Between its look and its lease another reader has begun and ended."""
+        take, read = leases.take, [0]
+
+        def take_late(*args: Any) -> Any:
+            if not read[0]:
+                read[0] = 1
+                self.assertEqual(in_thread(names), ["A", "B"])
+            return take(*args)
+
+        with mock.patch.object(leases, "take", take_late):
+            self.assertHits(names)
+        self.assertTrue(read[0])
 
     def test_a_thread_does_not_wait_for_itself(self) -> None:
         """As where an execute wrapper reads for its own ends."""
@@ -255,7 +295,6 @@ class LeaseTests(LeaseTestCase):
         child = threading.Thread(
             target=in_process,
             args=(
-                "Author.objects.count()\n"
                 "with connection.execute_wrapper(until_it_may): names()",
                 "tests.reading.test_leases",
             ),
@@ -285,6 +324,12 @@ class TimeTests(LeaseTestCase):
         first, second = Reader().must_query(), Reader().must_query()
         self.assertEqual([first.end(), second.end()], [["A", "B"]] * 2)
 
+    def test_a_writer_that_takes_long_is_not_waited_for(self) -> None:
+        with mock.patch.object(Store, "renew"):
+            Author.objects.create(name="C")
+            readers = [Reader().must_wait().must_query() for _ in range(2)]
+            self.assertEqual([reader.end() for reader in readers], [["A", "B", "C"]] * 2)
+
     def test_a_thread_that_ends_by_an_exception_of_the_program(self) -> None:
         """It may come between two steps, where nothing gives back the lease."""
         with (
@@ -304,7 +349,6 @@ class TimeTests(LeaseTestCase):
         in_process(
             "import os\n"
             "if not os.fork():\n"
-            "    Author.objects.count()\n"
             "    with override_settings(CACHALOT_WAIT_ABOVE=0), connection.execute_wrapper(die):\n"
             "        names()\n"
             "os.wait()",

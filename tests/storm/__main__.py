@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.update(
         CACHALOT_TEST_DB=options.database,
         CACHALOT_TEST_CACHE=getattr(CACHES[options.cache], "backend", options.cache),
+        CACHALOT_TEST_WAIT_ABOVE="0",
         CACHALOT_TEST_BOARD=os.path.join(directory, "board"),
         CACHALOT_TEST_NAME=os.path.join(directory, "storm.sqlite3") if is_file else name,
         DJANGO_SETTINGS_MODULE="tests.settings",

@@ -40,8 +40,11 @@ class Outdated(NamedTuple):
     seconds: float
 
 
-def stored_in(key: str, entry: object, nonces: tuple[str, ...]) -> Stored | Outdated | None:
-    """Return the result in what lies under ``key``, if it is of these versions."""
+def stored_in(key: str, entry: object, nonces: tuple[str, ...] | None) -> Stored | Outdated | None:
+    """Return the result in what lies under ``key``, if it is of these versions.
+
+    None are those of a table that is being written: no result is of them.
+    """
     if not isinstance(entry, (tuple, list)) or len(entry) != 5:
         return None
     checksum, entry_nonces, payload, stored_at, seconds = entry

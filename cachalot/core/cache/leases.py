@@ -6,12 +6,15 @@ when its holder gives it back, and by itself when that may be dead; nobody waits
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
 from weakref import WeakValueDictionary
+
+from asgiref.sync import sync_to_async
 
 from cachalot.core.cache.door import cache_in_use
 from cachalot.core.locks import fork_safe_lock
@@ -21,6 +24,8 @@ from cachalot.settings import cachalot_settings
 # Times as long as the result took before: one that takes a little longer than then is not computed
 # by all.
 _PATIENCE = 2
+# The share of that time for which a write is waited for: it ends soon, or one cannot tell when.
+_PATIENCE_WITH_WRITERS = 0.25
 # Seconds between two looks at whether another process is done.
 _PAUSE = 0.01
 
@@ -84,8 +89,10 @@ class Turn:
         self.lease: Lease | None = None
         self._key = key
         self._thread = None if is_suspended else threading.get_ident()
+        # The lease that it has or waits for; empty while it waits for a writer.
         self._name = ""
-        self._until = 0.0
+        # When the present wait ends on the monotonic clock, and those for leases and for writers.
+        self._until = self._until_computed = self._until_written = 0.0
 
     def __enter__(self) -> Turn:
         return self
@@ -94,39 +101,56 @@ class Turn:
         if kind is not None:
             self.give_back()
 
-    def comes_later(self, versions: Sequence[str], seconds: float) -> bool:
+    def comes_later(self, versions: Sequence[str] | None, seconds: float) -> bool:
         """Whether to ``wait()`` and look again for a result that was not found.
 
-        ``versions`` are those in force when it was looked for, ``seconds`` is how long it took to
-        compute when it was last stored.
+        ``versions`` are those in force when it was looked for, None while a write is under way;
+        ``seconds`` is how long it took to compute when it was last stored.
         """
-        name = _name_of(self._key, versions)
-        if name == self._name:
+        name = "" if versions is None else _name_of(self._key, versions)
+        if name and name == self._name:
             # Its own turn has come, or what it has waited for was not stored.
             return False
         self.give_back()
+        self._name = name
         now = time.monotonic()
-        if not self._until:
-            self._until = now + _PATIENCE * seconds
+        if name:
+            self._until_computed = self._until_computed or now + _PATIENCE * seconds
+            self._until = self._until_computed
+        else:
+            self._until_written = self._until_written or now + _PATIENCE_WITH_WRITERS * seconds
+            self._until = self._until_written
         if now >= self._until:
             return False
-        self._name = name
-        # Whoever had the lease may have ended since: with it, one looks again as well.
-        self.lease = take(name, _PATIENCE * seconds, self._thread)
+        if name:
+            # Whoever had the lease may have ended since: with it, one looks again as well.
+            self.lease = take(name, _PATIENCE * seconds, self._thread)
         return True
 
     def wait(self) -> None:
-        """Wait until nobody else has the lease, or for as long as one may."""
-        while self.is_waiting():
+        """Wait for a writer for a moment, or until nobody else has the lease or time is over."""
+        if not self._name:
+            time.sleep(self._pause())
+        while self._is_waiting():
             held = _leases.get(self._name)
             if held is None:
-                time.sleep(_PAUSE)
+                time.sleep(self._pause())
             else:
-                held.has_ended.wait(_PAUSE)
+                held.has_ended.wait(self._pause())
 
-    def is_waiting(self) -> bool:
+    async def wait_suspended(self) -> None:
+        """Do what ``wait()`` does, and let other tasks go on."""
+        if not self._name:
+            await asyncio.sleep(self._pause())
+        while await sync_to_async(self._is_waiting)():
+            await asyncio.sleep(self._pause())
+
+    def _pause(self) -> float:
+        return max(0.0, min(_PAUSE, self._until - time.monotonic()))
+
+    def _is_waiting(self) -> bool:
         """Whether somebody else has the lease, and there is time left."""
-        if self.lease is not None or time.monotonic() >= self._until:
+        if not self._name or self.lease is not None or time.monotonic() >= self._until:
             return False
         held = _leases.get(self._name)
         if held is not None:

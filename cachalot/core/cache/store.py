@@ -55,7 +55,7 @@ class Store:
         raws = self.backend.get((*version_keys, other_key), (entry_key,))
         entry, other = raws.pop(), raws.pop()
         nonces = self._nonces(version_keys, raws)
-        if nonces is None or entry is None:
+        if entry is None:
             return nonces, None, other
         return nonces, self._stored_in(entry_key, entry, nonces), other
 
@@ -79,8 +79,8 @@ class Store:
             self._require_versions(raws)
         value = None if entry is None else self.backend.loads(entry)
         stored = None
-        for each in nonces:
-            if value is not None and each is not None:
+        if value is not None:
+            for each in nonces:
                 stored = stored_in(entry_key, value, each)
                 if isinstance(stored, Stored):
                     return nonces, each, stored, other
@@ -173,7 +173,9 @@ class Store:
         other, entry = self.backend.get((other_key,), (key,))
         return None if entry is None else self._stored_in(key, entry, nonces), other
 
-    def _stored_in(self, key: str, raw: Any, nonces: tuple[str, ...]) -> Stored | Outdated | None:
+    def _stored_in(
+        self, key: str, raw: Any, nonces: tuple[str, ...] | None
+    ) -> Stored | Outdated | None:
         return stored_in(key, self.backend.loads(raw), nonces)
 
     def timestamps(self, version_keys: Sequence[str]) -> dict[str, float]:

@@ -35,8 +35,8 @@ class InForce(NamedTuple):
 
 _PENDING = InForce(None, None)
 
-#: What was found: versions, result, the schema's version, and how many seconds the query took where
-#: its result is of other versions, else 0.
+#: What was found: versions, result, the schema's version, and how many seconds the query took whose
+#: result is not of these versions, 0 without one.
 Found = tuple[InForce, Hit | None, object, float]
 
 
@@ -69,15 +69,14 @@ def find(store: Store, key: str, plan: Plan, connection: BaseDatabaseWrapper) ->
             stored, schema = store.entry_and(key, nonces, schema_key)
             local = None
     if nonces is None:
-        return _PENDING, None, None, 0.0
+        return _PENDING, None, None, _seconds_of(stored if local is None else local.stored)
     if local is None or max_staleness:
         recent_versions.note(keys, nonces, generation)
     if local is not None:
         return InForce(nonces, None), local.as_hit(), None, 0.0
-    if isinstance(stored, Outdated):
-        return InForce(nonces, None), None, schema, stored.seconds
-    hit = None if stored is None else _unpacked(key, nonces, stored)
-    return InForce(nonces, None), hit, schema, 0.0
+    if not isinstance(stored, Stored):
+        return InForce(nonces, None), None, schema, _seconds_of(stored)
+    return InForce(nonces, None), _unpacked(key, nonces, stored), schema, 0.0
 
 
 def find_by_rows(
@@ -99,10 +98,13 @@ def find_by_rows(
     for keys, each in zip(sets, nonces, strict=True):
         if each is not None:
             recent_versions.note(keys, each, generation)
-    if isinstance(stored, Outdated):
-        return InForce(*nonces), None, schema, stored.seconds
-    hit = None if stored is None else _unpacked(key, of_stored, stored)
-    return InForce(*nonces), hit, schema, 0.0
+    if not isinstance(stored, Stored):
+        return InForce(*nonces), None, schema, _seconds_of(stored)
+    return InForce(*nonces), _unpacked(key, of_stored, stored), schema, 0.0
+
+
+def _seconds_of(stored: Stored | Outdated | None) -> float:
+    return 0.0 if stored is None else stored.seconds
 
 
 def _is_in_force(store: Store, keys: tuple[str, ...], nonces: tuple[str, ...]) -> bool:

@@ -19,7 +19,7 @@ from cachalot.core.connection.visibility import Visibility
 from cachalot.core.outcomes import Bypass, Outcome, Unstorable
 from cachalot.core.reading.by_rows import RowsAsked
 from cachalot.core.reading.compiled import Plan
-from cachalot.core.reading.finding import Found, find, find_by_rows, find_of_snapshot
+from cachalot.core.reading.finding import Found, InForce, find, find_by_rows, find_of_snapshot
 from cachalot.core.reading.snapshots import versions_of_snapshot
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.version_keys import version_keys
@@ -96,6 +96,8 @@ def look_up(
     if hit is None and may_wait and is_dear(seconds):
         found, lease = _wait_for_turn(key, found, lambda: _read_shared(connection, key, plan, rows))
         versions, hit, schema, _ = found
+    if hit is None:
+        _require_versions(versions)
     if collecting.current() is not None:
         report(connection, plan, versions.of_tables, hit)
     if hit is not None:
@@ -110,9 +112,7 @@ def _wait_for_turn(key: str, found: Found, look: Callable[[], Found]) -> tuple[F
     versions, hit, _, seconds = found
     with Turn(key) as turn:
         while hit is None and is_dear(seconds):
-            judging = versions.of_tables if versions.of_rows is None else versions.of_rows
-            assert judging is not None
-            if not turn.comes_later(judging, seconds):
+            if not turn.comes_later(versions.of_rows or versions.of_tables, seconds):
                 break
             turn.wait()
             versions, hit, _, seconds = found = look()
@@ -216,6 +216,7 @@ def _look_up_in_transaction(
         if hit is not None and not has_written:
             report(connection, plan, shared_versions, hit)
             return None, hit
+        _require_versions(InForce(shared_versions, row_versions))
         hit = None
     elif seen is Visibility.SNAPSHOT:
         shared_versions = snapshot = versions_of_snapshot(state, connection, plan.tables)
@@ -263,6 +264,10 @@ def _read_shared(
     # New versions of other rows are no sign that this one is written.
     noted = versions.of_tables if versions.of_rows is None else ()
     plan.worth.note(noted, is_hit=hit is not None)
+    return found
+
+
+def _require_versions(versions: InForce) -> None:
+    """Raise ``Bypass`` if what is read is being written."""
     if versions.of_tables is None and versions.of_rows is None:
         raise Bypass(PENDING)
-    return found
