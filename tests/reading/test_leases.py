@@ -267,9 +267,14 @@ class LeaseTests(LeaseTestCase):
                 within[0] = names()
             return execute(sql, params, many, context)
 
-        with connection.execute_wrapper(read_within):
-            self.assertEqual(names(), ["A", "B"])
+        def read() -> list[str]:
+            with connection.execute_wrapper(read_within):
+                return names()
+
+        reader = Reader(read)
+        self.assertEqual(reader.end(), ["A", "B"])
         self.assertEqual(within, [["A", "B"]])
+        self.assertFalse(reader.waits.is_set())
 
     def test_a_row_found_by_its_key_is_waited_for(self) -> None:
         key = Author.objects.get(name="A").pk
