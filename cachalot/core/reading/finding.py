@@ -96,6 +96,9 @@ def find_by_rows(
         if each is not None:
             recent_versions.note(keys, each, generation)
     hit = None if valid is None else _unpacked(key, *valid)
+    if hit is not None and valid is not None:
+        # Those that judged it alone: the others may be of after a change that it lacks.
+        nonces = [each if each is valid[0] else None for each in nonces]
     return InForce(*nonces), hit, schema
 
 
