@@ -230,6 +230,14 @@ class RowTests(RowBlockTestCase):
         self.assertGone(self.one_name, self.one.save)
 
 
+    def test_a_missing_row_of_which_the_transaction_knows(self) -> None:
+        with transaction.atomic():
+            Tag.objects.filter(pk=self.missing).first()
+            with self.assertNumQueries(0):
+                name_of(self.missing)
+        self.assertGone(lambda: name_of(self.missing), self.insert)
+
+
 class DoubtTests(RowBlockTestCase):
     """Only the result tells whether a read depends on rows."""
 
