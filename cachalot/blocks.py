@@ -13,8 +13,9 @@ from django.conf import settings
 from django.core.cache import InvalidCacheBackendError
 
 from cachalot.core import collecting
-from cachalot.core.blocks.block import Block, digest_of, own_key, place_of_reader
+from cachalot.core.blocks.block import Block
 from cachalot.core.blocks.functions import digest_of_code, variables_of
+from cachalot.core.blocks.keys import digest_of, own_key, place_of_reader
 from cachalot.core.blocks.values import encoded
 from cachalot.core.cache.door import guard_of
 

@@ -9,7 +9,8 @@ from asgiref.sync import sync_to_async
 from django.utils.safestring import mark_safe
 
 from cachalot.blocks import require_cache, require_timeout
-from cachalot.core.blocks.block import Block, digest_of, place_of_reader
+from cachalot.core.blocks.block import Block
+from cachalot.core.blocks.keys import digest_of, place_of_reader
 from cachalot.core.blocks.values import encoded
 from cachalot.personal import MESSAGES, has_messages, tracing
 

@@ -18,7 +18,8 @@ from django.utils.cache import (
 
 from cachalot.blocks import encoded_key
 from cachalot.core.blocks import entries
-from cachalot.core.blocks.block import Block, digest_of
+from cachalot.core.blocks.block import Block
+from cachalot.core.blocks.keys import digest_of
 from cachalot.core.cache.entries import Stored, unpack
 from cachalot.core.outcomes import CacheUnavailable
 from cachalot.personal import MESSAGES, TOKEN, Traces, has_messages

@@ -13,8 +13,8 @@ from django.core.handlers.exception import response_for_exception
 from django.http import Http404, HttpRequest, HttpResponse
 
 from cachalot.blocks import require_cache, require_key, require_timeout
-from cachalot.core.blocks.block import digest_of
 from cachalot.core.blocks.functions import digest_of_code
+from cachalot.core.blocks.keys import digest_of
 from cachalot.pages import Arguments, Options, Page
 from cachalot.personal import has_messages, tracing
 

@@ -6,12 +6,17 @@ nothing is put together: what it costs is one look at a context variable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from cachalot.core.locks import fork_safe_lock
+from cachalot.core.rows import RowKey
+
+#: Rows of canonical tables, each with its alias.
+RowsRead = Mapping[tuple[str, str], Iterable[RowKey]]
+_NONE_READ: RowsRead = {}
 
 # Per thread and per asyncio task; asgiref carries it into the thread that runs the ORM.
 _innermost: ContextVar[Collector | None] = ContextVar("cachalot_collector", default=None)
@@ -19,6 +24,7 @@ _innermost: ContextVar[Collector | None] = ContextVar("cachalot_collector", defa
 _lock = fork_safe_lock()
 
 TWO_VERSIONS = "a table that it reads was written while it ran"
+PENDING = "a table that it reads is being written"
 _TWO_ORIGINS = "it reads one database as two tenants, or in two states of its session"
 
 
@@ -37,6 +43,10 @@ class Collector:
         self.versions: dict[str, str] = {}
         #: The canonical tables that were read, by alias.
         self.tables: dict[str, frozenset[str]] = {}
+        #: The rows that were read of tables whose own versions need not be among these.
+        self.rows: dict[tuple[str, str], set[RowKey]] = {}
+        #: The keys of versions that belong to no table.
+        self.own: set[str] = set()
         #: By alias, what told whose rows they are.
         self.origins: dict[str, bytes] = {}
         #: When the first of what was read expires, in seconds since the epoch; None for never.
@@ -46,6 +56,7 @@ class Collector:
         self._is_open = False
         self._is_heard = False
         self._outer: Collector | None = None
+        self._doubts: list[Doubt] = []
 
     def __enter__(self) -> Any:
         self._outer = _innermost.get()
@@ -55,19 +66,56 @@ class Collector:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._is_open = False
+        with _lock:
+            for doubt in self._doubts:
+                if doubt.is_settled:
+                    continue
+                if doubt.versions is None:
+                    self.reason = self.reason or PENDING
+                else:
+                    self._merge(doubt.versions)
+            self._doubts.clear()
+            self._is_open = False
         _innermost.set(self._outer)
 
-    def depend(self, versions: dict[str, str], expires_at: float | None = None) -> None:
-        """Take in the nonces of something that is about to be read, by version key."""
+    def depend(
+        self,
+        versions: Mapping[str, str],
+        expires_at: float | None = None,
+        rows: RowsRead = _NONE_READ,
+        own: Iterable[str] = (),
+    ) -> None:
+        """Take in the nonces of something as they were before it was read, by version key.
+
+        Those of ``rows``, and of the rest of their tables, stand for these tables. ``own`` are keys
+        that belong to no table.
+        """
         for collector in self._all_open():
             with _lock:
-                for key, nonce in versions.items():
-                    if collector.versions.setdefault(key, nonce) != nonce:
-                        collector.reason = collector.reason or TWO_VERSIONS
+                collector._merge(versions)
+                collector.own.update(own)
+                for place, read in rows.items():
+                    collector.rows.setdefault(place, set()).update(read)
                 if expires_at is not None:
                     known = collector.expires_at
                     collector.expires_at = expires_at if known is None else min(known, expires_at)
+
+    def _merge(self, versions: Mapping[str, str]) -> None:
+        for key, nonce in versions.items():
+            if self.versions.setdefault(key, nonce) != nonce:
+                self.reason = self.reason or TWO_VERSIONS
+
+    def doubt(self, versions: Mapping[str, str] | None) -> Doubt:
+        """Take in something that is about to be read, of which only the result tells more.
+
+        It depends on ``versions`` unless the doubt is settled before the block is left. None is
+        that these cannot be told.
+        """
+        doubt = Doubt(self, versions)
+        for collector in self._all_open():
+            with _lock:
+                collector._doubts.append(doubt)
+        return doubt
 
     def read(self, db_alias: str, tables: frozenset[str], origin: bytes) -> None:
         """Take in which tables those are, and what tells whose rows are read."""
@@ -98,6 +146,23 @@ class Collector:
             if collector._is_open:
                 yield collector
             collector = collector._outer
+
+
+class Doubt:
+    """A read whose result has not come yet. One that never comes, or raises, leaves it so."""
+
+    __slots__ = ("_collector", "is_settled", "versions")
+
+    def __init__(self, collector: Collector, versions: Mapping[str, str] | None) -> None:
+        self._collector = collector
+        self.versions = versions
+        self.is_settled = False
+
+    def settle(self, versions: Mapping[str, str], rows: RowsRead) -> None:
+        """Have it depend on these versions and rows instead."""
+        # In this order: a collector that is left meanwhile has the one or the other.
+        self._collector.depend(versions, None, rows)
+        self.is_settled = True
 
 
 def current() -> Collector | None:

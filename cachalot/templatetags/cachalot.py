@@ -9,7 +9,7 @@ from django.template.base import FilterExpression, Parser, TextNode, Token, Vari
 from django.template.loader_tags import BlockNode
 
 from cachalot.api import get_last_invalidation
-from cachalot.core.blocks.block import digest_of
+from cachalot.core.blocks.keys import digest_of
 from cachalot.fragments import KEYWORDS, Fragment
 
 register = Library()

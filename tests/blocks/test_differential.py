@@ -14,11 +14,14 @@ from django.db import connection
 from hypothesis import strategies as st
 
 from cachalot.api import cachalot_disabled, cached
+from tests.shapes.columns import tail
 from tests.shapes.models import MODELS
 from tests.shapes.queries import Read, reads
-from tests.shapes.writes import writes
+from tests.shapes.writes import KEYS, writes
 from tests.test_differential import WAYS, DifferentialTestCase, Example
 
+#: Models whose primary key is one column.
+OF_ONE_KEY = [model for model in MODELS if tail(model) == ("pk",)]
 #: The parts of a block: reads, and blocks in it.
 Parts = list[Any]
 
@@ -38,6 +41,23 @@ class RawRead:
             return cursor.fetchone()
 
 
+class KeyRead:
+    """A read of rows by their keys, some of which may be missing."""
+
+    def __init__(self, model: type[Any], keys: list[int]) -> None:
+        self.model = model
+        self.keys = keys
+
+    def __repr__(self) -> str:
+        return f"{self.model.__name__} {self.keys}"
+
+    def __call__(self) -> Any:
+        rows = self.model._default_manager.order_by("pk")
+        if len(self.keys) > 1:
+            return [*rows.filter(pk__in=self.keys).values_list()]
+        return rows.filter(pk=self.keys[0]).values_list().first()
+
+
 @st.composite
 def grouped(draw: st.DrawFn) -> Example:
     """Several reads, some by cursor, and one or two writes."""
@@ -45,6 +65,9 @@ def grouped(draw: st.DrawFn) -> Example:
     written = list(queries)
     for _ in range(draw(st.integers(0, 1))):
         queries.append(RawRead(draw(st.sampled_from(MODELS))._meta.db_table))
+    for _ in range(draw(st.integers(0, 2))):
+        keys = draw(st.lists(st.sampled_from([*KEYS, 1, 2]), min_size=1, max_size=3, unique=True))
+        queries.append(KeyRead(draw(st.sampled_from(OF_ONE_KEY)), keys))
     step = st.tuples(writes(written), st.sampled_from(WAYS))
     return draw(st.permutations(queries)), [
         draw(step) for _ in range(draw(st.sampled_from([1, 1, 2])))

@@ -20,6 +20,7 @@ from django.utils.functional import SimpleLazyObject
 from cachalot.api import cachalot_disabled, cached, fresh, invalidate, recorded
 from cachalot.blocks import CachedFunction
 from cachalot.core.blocks import block as blocks
+from cachalot.core.blocks.dependencies import known_dependencies
 from cachalot.core.cache.door import guard_of
 from cachalot.core.cache.local import local_tier
 from cachalot.core.outcomes import Outcome
@@ -117,7 +118,7 @@ class FunctionTests(BlockTestCase):
 
     def test_two_round_trips_the_first_time_in_a_process(self) -> None:
         titles()
-        blocks._known.clear()
+        known_dependencies.clear()
         local_tier.clear()
         with counted_calls() as calls:
             self.assertEqual(titles(), ["Typee"])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+from unittest import mock
+
 from cachalot.api import cached
+from cachalot.core.blocks import entries
 from tests.library.models import Author, Tag
 from tests.reading.test_snapshots import SnapshotTestCase, add_author, add_tag
 from tests.support import in_thread
@@ -17,6 +21,12 @@ def everything() -> tuple[list[str], list[str]]:
         sorted(Author.objects.values_list("name", flat=True)),
         sorted(Tag.objects.values_list("name", flat=True)),
     )
+
+
+@cached
+def author(pk: int) -> str:
+    runs.append("author")
+    return Author.objects.get(pk=pk).name
 
 
 class BlockTests(SnapshotTestCase):
@@ -60,3 +70,57 @@ class BlockTests(SnapshotTestCase):
             self.assertEqual(everything(), (["A", "own"], ["t"]))
             self.assertEqual(in_thread(everything), (["A"], ["t"]))
         self.assertEqual(everything(), (["A", "own"], ["t"]))
+
+
+class RowTests(SnapshotTestCase):
+    """Of the past the versions of tables are known, not those of rows."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        runs.clear()
+        self.pk = Author.objects.get().pk
+
+    def rename(self, name: str) -> None:
+        in_thread(lambda: Author.objects.filter(pk=self.pk).update(name=name))
+
+    def test_what_was_stored_by_rows_is_found(self) -> None:
+        author(self.pk)
+        with self.snapshot():
+            self.assertEqual(author(self.pk), "A")
+        self.assertEqual(len(runs), 1)
+
+    def test_what_was_stored_by_rows_of_another_time(self) -> None:
+        author(self.pk)
+        with self.snapshot():
+            Tag.objects.exists()
+            self.rename("B")
+            self.assertEqual(in_thread(lambda: author(self.pk)), "B")
+            self.assertEqual(author(self.pk), "A")
+        self.assertEqual(author(self.pk), "B")
+
+    def test_a_table_that_changes_while_a_block_is_found(self) -> None:
+        find = entries.find
+
+        def change_and_find(*args: Any) -> Any:
+            with mock.patch.object(entries, "find", find):
+                self.rename("B")
+                in_thread(lambda: author(self.pk))
+                return find(*args)
+
+        author(self.pk)
+        with self.snapshot():
+            Tag.objects.exists()
+            with mock.patch.object(entries, "find", change_and_find):
+                self.assertEqual(author(self.pk), "A")
+        self.assertEqual(author(self.pk), "B")
+
+    def test_what_it_reads_others_find_as_of_the_table(self) -> None:
+        with self.snapshot():
+            author(self.pk)
+        self.assertEqual(author(self.pk), "A")
+        add_author("B")
+        author(self.pk)
+        self.assertEqual(len(runs), 2)
+        add_author("C")
+        author(self.pk)
+        self.assertEqual(len(runs), 2)

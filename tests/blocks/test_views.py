@@ -30,7 +30,7 @@ from django.views.decorators.vary import vary_on_headers
 
 from cachalot import pages
 from cachalot.api import cachalot_disabled, cached_view, recorded
-from cachalot.core.blocks import block as blocks
+from cachalot.core.blocks.dependencies import known_dependencies
 from tests.library.models import Author, Book
 from tests.support import CacheTestCase, in_thread
 
@@ -124,7 +124,7 @@ class PageTests(ViewTestCase):
                 self.assertEqual(response.content.decode(), f"{kind} 1")
         # Another process learns it from the cache.
         pages._headers.clear()
-        blocks._known.clear()
+        known_dependencies.clear()
         self.assertEqual(
             self.assertRuns(lambda: self.get(view, HTTP_X_KIND="b"), 0).content, b"b 1"
         )
@@ -189,6 +189,21 @@ class EtagTests(ViewTestCase):
         response = self.assertRuns(lambda: self.get(view, HTTP_IF_NONE_MATCH=etag), 1)
         self.assertEqual((response.status_code, response.content), (200, b"Omoo Typee"))
         self.assertNotEqual(response["ETag"], etag)
+
+    def test_of_rows(self) -> None:
+        book, other = (Book.objects.create(title=title) for title in ("Omoo", "Mardi"))
+
+        @cached_view
+        def view(request: HttpRequest) -> HttpResponse:
+            runs.append("view")
+            return HttpResponse(Book.objects.get(pk=request.GET["pk"]).title)
+
+        path = f"/?pk={book.pk}"
+        etag = self.get(view, path)["ETag"]
+        for write, times, status in ((other.save, 0, 304), (book.save, 1, 200)):
+            write()
+            response = self.assertRuns(lambda: self.get(view, path, HTTP_IF_NONE_MATCH=etag), times)
+            self.assertEqual(response.status_code, status)
 
     def test_one_of_the_view_itself(self) -> None:
         @cached_view

@@ -13,6 +13,7 @@ from tests.protocol.owners import OWNER_MUTANTS
 from tests.protocol.pin_mutants import PIN_MUTANTS
 from tests.protocol.reign_mutants import MARK_MUTANTS, REIGN_MUTANTS
 from tests.protocol.reigns import COURSES, Course, Reigns
+from tests.protocol.row_blocks import MANY_ROWS, ROW_BLOCK_MUTANTS, ROW_BLOCKS, ManyRows, RowBlocks
 from tests.protocol.row_mutants import ROW_MUTANTS, RowMutant
 from tests.protocol.row_scenarios import MORE
 from tests.protocol.row_scenarios import SCENARIOS as ROW_SCENARIOS
@@ -114,6 +115,9 @@ def main() -> None:
         report_scenarios(PAUSES, Pausing),
         report_leases(LEASE_MUTANTS),
         report_mutants((*MUTANTS, *PIN_MUTANTS, *OWNER_MUTANTS, *SERVER_MUTANTS, *BLOCK_MUTANTS)),
+        report_scenarios(ROW_BLOCKS, RowBlocks),
+        report_scenarios(MANY_ROWS, ManyRows),
+        report_mutants(ROW_BLOCK_MUTANTS),
         report_windows(WINDOWS),
         report_reigns(COURSES, (*REIGN_MUTANTS, *(mutant for mutant, _ in MARK_MUTANTS))),
         report_rows((*ROW_SCENARIOS, *MORE), ROW_MUTANTS),

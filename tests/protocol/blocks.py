@@ -123,9 +123,13 @@ class Blocks(Writing):
         required = (world.visible & ~self.excepted(world) | process.own) & bits
         return process._replace(required=required)
 
+    def judging(self, part: Part) -> Tables:
+        """Return the tables whose versions judge a block that is looked for."""
+        return part.tables
+
     def seek_version(self, world: World, who: int, process: Process) -> Step:
         process = self._looking(world, who, process)
-        tables = self.part_of(who, process).tables
+        tables = self.judging(self.part_of(who, process))
         found = world.versions[tables[process.i]]
         event = Event(self.names[who], "gets the version of", (tables[process.i],), found)
         process = process._replace(got=(*process.got, found))
@@ -194,8 +198,18 @@ class Blocks(Writing):
 
     # Running it
 
+    def asked_before(self, tables: Tables) -> Tables:
+        """Return the tables whose versions are got before a read of these."""
+        return tables
+
+    def depended_on(
+        self, tables: Tables, got: tuple[Version, ...], rows: int
+    ) -> tuple[Tables, tuple[Version, ...]]:
+        """Return what a read of ``tables`` depends on that has found these rows."""
+        return tables, got
+
     def part_version(self, world: World, who: int, process: Process) -> Step:
-        tables = self.part_of(who, process).tables
+        tables = self.asked_before(self.part_of(who, process).tables)
         found = world.versions[tables[process.i]]
         event = Event(self.names[who], "gets the version of", (tables[process.i],), found)
         process = process._replace(got=(*process.got, found))
@@ -215,7 +229,8 @@ class Blocks(Writing):
         if following:
             return process._replace(step=following[0], i=0)
         tables = self.part_of(who, process).tables
-        process = self._noted(process, tables, process.got, (process.rows,))
+        tables, got = self.depended_on(tables, process.got, process.rows)
+        process = self._noted(process, tables, got, (process.rows,))
         return self._go_to(who, process, process.at + 1)
 
     def _noted(
@@ -258,8 +273,16 @@ class Blocks(Writing):
         """Whether the versions are looked at once more when the block has run."""
         return True
 
+    def confirmed(self, part: Part, level: Level) -> Tables:
+        """Return the tables whose versions are looked at then."""
+        return part.tables
+
+    def stored_under(self, part: Part, level: Level) -> tuple[Version, ...]:
+        """Return the versions that the block is stored under."""
+        return tuple(level.versions[table] for table in part.tables)
+
     def part_confirm(self, world: World, who: int, process: Process) -> Step:
-        tables = self.part_of(who, process).tables
+        tables = self.confirmed(self.part_of(who, process), process.levels[-1])
         table = tables[process.i]
         found = world.versions[table]
         event = Event(self.names[who], "gets the version of", (table,), found)
@@ -273,7 +296,7 @@ class Blocks(Writing):
 
     def part_put(self, world: World, who: int, process: Process) -> Step:
         part, level = self.part_of(who, process), process.levels[-1]
-        entry = tuple(level.versions[table] for table in part.tables), level.rows
+        entry = self.stored_under(part, level), level.rows
         event = Event(self.names[who], "stores the block of", part.tables, entry)
         at = self.blocks.index(part.block)
         world = world._replace(blocks=(*world.blocks[:at], entry, *world.blocks[at + 1 :]))

@@ -1,64 +1,43 @@
 """One run of a block: from its key to a hit, or to its result and a new entry.
 
-An entry is judged by all versions that its reads depend on. They were read before their queries,
-each at a time of its own, so they are looked at once more when the last query is done: only if all
-of them are still in force is the result what one moment shows, and only then is it stored. With
-that, it does not matter in which order a reader gets an entry and the versions that judge it, of
-which not every cache gives all at one time.
+An entry is judged by all versions that its reads depend on, and is stored only if these are all of
+one moment (``moments``).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from hashlib import blake2b
 from time import perf_counter, time
 from typing import Any
-
-from django.utils import timezone, translation
 
 from cachalot.core import collecting, events
 from cachalot.core.blocks import entries
 from cachalot.core.blocks.dependencies import (
     Dependencies,
-    dependencies_of,
+    known_dependencies,
     namespace_for_blocks,
     origin_for_blocks,
+    remember,
     versions_to_be_seen,
 )
 from cachalot.core.blocks.entries import Found
+from cachalot.core.blocks.keys import digest_of, entry_key_of, etag_of, own_key
+from cachalot.core.blocks.moments import confirmed_dependencies_of, shows
 from cachalot.core.cache.entries import Stored, unpack
 from cachalot.core.cache.local import IMMUTABLE
-from cachalot.core.collecting import TWO_VERSIONS, Collector
+from cachalot.core.collecting import PENDING, TWO_VERSIONS, Collector
 from cachalot.core.outcomes import Bypass, Outcome, Refused, Unstorable
 from cachalot.core.reading.results import packed, put
 from cachalot.core.schema.tables import display_name
 from cachalot.core.schema.timeouts import timeout_of
 from cachalot.core.switch import is_enabled, what_switched_off
-from cachalot.settings import cachalot_settings, forget_on_change
+from cachalot.settings import cachalot_settings
 
 logger = logging.getLogger("cachalot")
 
 NOTHING_READ = "it reads no table, so that no write would ever make it invalid"
-_PENDING = "a table that it reads is being written"
-_OTHER_KEYS = "the keys of the tables that it reads have changed"
 _OTHER_ORIGIN = "it reads as another tenant, or in another state of the session, than it began in"
-
-_PREFIX = "cachalot:"
-_MAX_KNOWN = 10_000
-# What blocks have read when they were last stored or found, by cache and key.
-_known: dict[tuple[str | None, str], Dependencies] = {}
-
-
-def digest_of(kind: bytes, *parts: bytes) -> str:
-    """Return a key that tells ``parts`` of one kind from all others."""
-    content = b"".join(b"%d:%s" % (len(part), part) for part in parts)
-    return _PREFIX + blake2b(content, digest_size=16, person=kind).hexdigest()
-
-
-def place_of_reader() -> bytes:
-    """Return what texts depend on without being told: language and time zone."""
-    return f"{translation.get_language()} {timezone.get_current_timezone_name()}".encode()
 
 
 class Block(Collector):
@@ -99,7 +78,7 @@ class Block(Collector):
     def __enter__(self) -> Any:
         super().__enter__()
         # Blocks around it depend on its own version as well.
-        self.depend(self.versions)
+        self.depend(self.versions, own=self.versions)
         if self._own and not self.versions and self._outer is not None:
             self._outer.spoil(f"in it {self.name} could not be looked for, because {self.reason}")
         if self._timeout is not None and self._outer is not None:
@@ -171,20 +150,20 @@ class Block(Collector):
 
     def _find(self, key: str) -> Found | None:
         place = self._cache_alias, key
-        known = _known.get(place)
+        known = known_dependencies.get(place)
         if known is not None and (found := self._find_under(key, known)) is not None:
             return found
         described = self._described(key)
         if described is None or described == known:
             return None
-        _remember(place, described)
+        remember(place, described)
         return self._find_under(key, described)
 
     def _described(self, key: str) -> Dependencies | None:
         """Return what the block has read where it was last stored, whoever did that."""
         nonces, stored = entries.read(self._own, key, self._cache_alias)
         if nonces is None:
-            raise Bypass(_PENDING)
+            raise Bypass(PENDING)
         self._take_in(self._own, nonces)
         if not isinstance(stored, Stored):
             return None
@@ -198,13 +177,13 @@ class Block(Collector):
         for alias, tables in dependencies.tables:
             seen.update(versions_to_be_seen(alias, tables))
         keys = dependencies.version_keys()
-        entry_key = _entry_key(key, dependencies, origins)
+        entry_key = entry_key_of(key, dependencies, origins)
         nonces, found = entries.find(keys, entry_key, self._cache_alias)
         if nonces is None:
-            raise Bypass(_PENDING)
+            raise Bypass(PENDING)
         versions = dict(zip(keys, nonces, strict=True))
         self._take_in(self._own, tuple(map(versions.__getitem__, self._own)))
-        if found is None or not seen.items() <= versions.items():
+        if found is None or not shows(versions, seen):
             return None
         expires_at = found.rows[0]
         if expires_at is not None and expires_at <= time():
@@ -212,9 +191,10 @@ class Block(Collector):
         if (outer := collecting.current()) is not None:
             for alias, tables in dependencies.tables:
                 outer.read(alias, frozenset(tables), origins[alias])
-            outer.depend(versions, expires_at)
+            rows = {(alias, table): rows for alias, table, rows in dependencies.rows}
+            outer.depend(versions, expires_at, rows, dependencies.own)
         self.tables = {alias: frozenset(tables) for alias, tables in dependencies.tables}
-        self.etag = _etag(entry_key, nonces)
+        self.etag = etag_of(entry_key, nonces)
         return found
 
     def _take_in(self, keys: Sequence[str], nonces: Sequence[str]) -> None:
@@ -228,10 +208,8 @@ class Block(Collector):
         """Store a result; return its bytes. Raise ``Refused`` if that cannot be."""
         if not any(self.tables.values()):
             raise Bypass(NOTHING_READ)
-        dependencies = dependencies_of(self)
+        dependencies = confirmed_dependencies_of(self)
         keys = dependencies.version_keys()
-        if self.versions.keys() != {*keys}:
-            raise Bypass(_OTHER_KEYS)
         origins = {alias: origin_for_blocks(alias) for alias in self.tables}
         if origins != self.origins:
             raise Bypass(_OTHER_ORIGIN)
@@ -241,11 +219,8 @@ class Block(Collector):
             packed((None if timeout is None else now + timeout, *result)), now, self._seconds or 0.0
         )
         nonces = tuple(map(self.versions.__getitem__, keys))
-        if not entries.are_in_force(keys, nonces):
-            # Not all of it may have been read at one moment.
-            raise Bypass(TWO_VERSIONS)
         own = tuple(map(self.versions.__getitem__, self._own))
-        entry_key = _entry_key(key, dependencies, origins)
+        entry_key = entry_key_of(key, dependencies, origins)
         put(
             {
                 timeout: {
@@ -259,8 +234,8 @@ class Block(Collector):
             },
             self._cache_alias,
         )
-        _remember((self._cache_alias, key), dependencies)
-        self.etag = _etag(entry_key, nonces)
+        remember((self._cache_alias, key), dependencies)
+        self.etag = etag_of(entry_key, nonces)
         return len(stored.payload)
 
     def _remaining(self, now: float) -> float | None:
@@ -294,30 +269,3 @@ class Block(Collector):
                 age,
             )
         )
-
-
-def _entry_key(key: str, dependencies: Dependencies, origins: dict[str, bytes]) -> str:
-    return digest_of(
-        b"entry",
-        key.encode(),
-        repr(dependencies).encode("utf-8", "surrogatepass"),
-        *(origins[alias] for alias, _ in dependencies.tables),
-    )
-
-
-def _etag(entry_key: str, nonces: tuple[str, ...]) -> str:
-    return digest_of(b"etag", entry_key.encode(), *map(str.encode, nonces)).removeprefix(_PREFIX)
-
-
-def own_key(key: bytes) -> str:
-    """Return the key of the version that a block found under ``key`` has of its own."""
-    return digest_of(b"own", key)
-
-
-def _remember(place: tuple[str | None, str], dependencies: Dependencies) -> None:
-    if len(_known) >= _MAX_KNOWN:
-        _known.clear()
-    _known[place] = dependencies
-
-
-forget_on_change(_known.clear)

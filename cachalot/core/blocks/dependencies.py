@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -18,43 +19,73 @@ from cachalot.core.outcomes import Bypass
 from cachalot.core.reading.keys import SET_BY_QUERIES
 from cachalot.core.reading.lookup import require_transactional, visibility_of
 from cachalot.core.reading.snapshots import versions_of_snapshot
-from cachalot.core.schema.version_keys import version_keys
-from cachalot.settings import cachalot_settings, has_own_query_keys
+from cachalot.core.rows import RowKey, are_told_apart
+from cachalot.core.schema.version_keys import rest_key, row_keys_of, version_keys
+from cachalot.settings import cachalot_settings, forget_on_change, has_own_query_keys
 
 _OWN_CHANGES = "its own transaction has written what it reads"
+_OTHER_KEYS = "the keys of the tables that it reads have changed"
 _UNPINNED = "it runs in a snapshot of which the versions are not known"
 _OWN_KEYS = "CACHALOT_QUERY_KEYGEN is the project's own, and has no keys for blocks"
+
+
+_MAX_KNOWN = 10_000
 
 
 class Dependencies(NamedTuple):
     """What a block has read: canonical tables by alias, and versions that belong to no table.
 
-    Those are of the block itself and of the blocks in it. All is sorted.
+    Those are of the block itself and of the blocks in it. Of some of the tables it has read these
+    ``rows`` alone, given by alias and table. All is sorted.
     """
 
     tables: tuple[tuple[str, tuple[str, ...]], ...]
     own: tuple[str, ...]
+    rows: tuple[tuple[str, str, tuple[RowKey, ...]], ...] = ()
 
     def version_keys(self) -> tuple[str, ...]:
         """Return the keys of all versions, sorted."""
         keys = set(self.own)
+        by_rows = {(alias, table) for alias, table, _ in self.rows}
         for alias, tables in self.tables:
-            keys.update(version_keys(alias, frozenset(tables)))
+            whole = frozenset(table for table in tables if (alias, table) not in by_rows)
+            keys.update(version_keys(alias, whole))
+        for alias, table, rows in self.rows:
+            keys.update(_keys_of_rows(alias, table, rows))
         return tuple(sorted(keys))
 
     def are_known(self) -> bool:
-        """Whether this process has all of the databases."""
-        return all(alias in connections.settings for alias, _ in self.tables)
+        """Whether this process has all of the databases, and tells their rows apart."""
+        return (not self.rows or are_told_apart()) and all(
+            alias in connections.settings for alias, _ in self.tables
+        )
+
+
+def _keys_of_rows(alias: str, table: str, rows: Iterable[RowKey]) -> Iterator[str]:
+    yield rest_key(alias, table)
+    yield from map(row_keys_of(alias, table), rows)
 
 
 def dependencies_of(collector: Collector) -> Dependencies:
-    """Return what was read in a collector's block."""
-    tables = {alias: frozenset(tables) for alias, tables in collector.tables.items()}
-    of_tables = {key for alias in tables for key in version_keys(alias, tables[alias])}
-    return Dependencies(
-        tuple((alias, tuple(sorted(tables[alias]))) for alias in sorted(tables)),
-        tuple(sorted(collector.versions.keys() - of_tables)),
+    """Return what was read in a collector's block. Raise ``Bypass`` if its keys have changed since.
+
+    Rows of a table that has a version are left out: those must be in force still after the table
+    had it. Then each later write of them gives the table another one.
+    """
+    rows, left_out = [], set[str]()
+    for (alias, table), keys in sorted(collector.rows.items()):
+        if collector.versions.keys().isdisjoint(version_keys(alias, frozenset({table}))):
+            rows.append((alias, table, tuple(sorted(keys, key=repr))))
+        else:
+            left_out.update(_keys_of_rows(alias, table, keys))
+    dependencies = Dependencies(
+        tuple((alias, tuple(sorted(tables))) for alias, tables in sorted(collector.tables.items())),
+        tuple(sorted(collector.own)),
+        tuple(rows),
     )
+    if collector.versions.keys() - left_out != {*dependencies.version_keys()} - left_out:
+        raise Bypass(_OTHER_KEYS)
+    return dependencies
 
 
 def versions_to_be_seen(alias: str, tables: tuple[str, ...]) -> dict[str, str]:
@@ -107,3 +138,17 @@ def origin_for_blocks(alias: str) -> bytes:
 def namespace_for_blocks(cache_alias: str | None) -> str:
     """Return what the project's own ``KEY_FUNCTION`` makes of a key just now; empty without one."""
     return namespace_of(cachalot_settings.CACHALOT_CACHE if cache_alias is None else cache_alias)
+
+
+#: What blocks have read when they were last stored or found, by the entries' cache and their key.
+known_dependencies: dict[tuple[str | None, str], Dependencies] = {}
+
+
+def remember(place: tuple[str | None, str], dependencies: Dependencies) -> None:
+    """Keep what a block has read, so that the cache need not be asked for it."""
+    if len(known_dependencies) >= _MAX_KNOWN:
+        known_dependencies.clear()
+    known_dependencies[place] = dependencies
+
+
+forget_on_change(known_dependencies.clear)

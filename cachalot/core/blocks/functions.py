@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import CodeType, FunctionType
 from typing import Any
 
-from cachalot.core.blocks.block import digest_of
+from cachalot.core.blocks.keys import digest_of
 from cachalot.core.blocks.values import encoded
 
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from cachalot.core.collecting import RowsRead, nonces_by_key
 from cachalot.core.reading.pinned import Pinned
 from cachalot.core.rows import ROW_KEYS, Key, RowKey, are_told_apart, row_keys
 from cachalot.core.schema.introspection import Catalogue
@@ -27,9 +28,10 @@ class ByRows:
     ``version_keys`` are those of the other tables and of the rest of this one.
     """
 
-    __slots__ = ("_asked", "_row_key", "key", "table", "version_keys")
+    __slots__ = ("_asked", "_row_key", "db_alias", "key", "table", "version_keys")
 
     def __init__(self, db_alias: str, table: str, key: Key, others: frozenset[str]) -> None:
+        self.db_alias = db_alias
         self.table = table
         self.key = key
         self.version_keys = (*version_keys(db_alias, others), rest_key(db_alias, table))
@@ -73,6 +75,11 @@ class RowsAsked(NamedTuple):
     position: int | None
     version_keys: tuple[str, ...]
     kind: type
+
+    def told(self, nonces: tuple[str, ...]) -> tuple[dict[str, str], RowsRead]:
+        """Return the nonces and the rows as ``Collector.depend()`` takes them."""
+        place = self.by_rows.db_alias, self.by_rows.table
+        return nonces_by_key(self.version_keys, nonces), {place: self.rows}
 
     def are_found(self, result: list[Any]) -> bool:
         """Whether all that were asked for are among the rows of a result."""

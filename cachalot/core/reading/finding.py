@@ -100,7 +100,11 @@ def find_by_rows(
             recent_versions.note(keys, each, generation)
     if not isinstance(stored, Stored):
         return InForce(*nonces), None, schema, _seconds_of(stored)
-    return InForce(*nonces), _unpacked(key, of_stored, stored), schema, 0.0
+    hit = _unpacked(key, of_stored, stored)
+    if hit is not None:
+        # Those that judged it alone: the others may be of after a change that it lacks.
+        nonces = [each if each is of_stored else None for each in nonces]
+    return InForce(*nonces), hit, schema, 0.0
 
 
 def _seconds_of(stored: Stored | Outdated | None) -> float:

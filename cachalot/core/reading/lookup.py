@@ -12,6 +12,7 @@ from cachalot.core import collecting
 from cachalot.core.cache.door import cache_in_use
 from cachalot.core.cache.entries import Hit, unpack
 from cachalot.core.cache.leases import Lease, Turn, is_dear
+from cachalot.core.collecting import Doubt
 from cachalot.core.connection.origin import origin_of
 from cachalot.core.connection.overlay import Level
 from cachalot.core.connection.state import State, state_of
@@ -37,8 +38,9 @@ class Target(NamedTuple):
 
     ``shared_versions`` are the nonces in the shared cache, ``own_versions`` those of the
     transaction, both in the order of ``tables``. ``row_versions`` are the nonces by which the
-    result is judged instead if it has all the ``rows``. Everything in it was read before the query
-    ran. Others wait for the result until the ``lease`` is given back.
+    result is judged instead if it has all the ``rows``; whether it has is the ``doubt`` in which
+    collectors are. Everything in it was read before the query ran. Others wait for the result until
+    the ``lease`` is given back.
     """
 
     key: str
@@ -49,18 +51,22 @@ class Target(NamedTuple):
     changes: int
     rows: RowsAsked | None = None
     row_versions: tuple[str, ...] | None = None
+    doubt: Doubt | None = None
     lease: Lease | None = None
 
     def judging(self, result: list[Any]) -> Target:
-        """Return the target with the versions that this result depends on.
+        """Return the target with the versions that this result depends on; tell the collector.
 
         Raise ``Unstorable`` if one of them was pending when the query began.
         """
         if self.rows is None:
             return self
-        versions = self.row_versions if self.rows.are_found(result) else self.shared_versions
+        is_found = self.rows.are_found(result)
+        versions = self.row_versions if is_found else self.shared_versions
         if versions is None:
             raise Unstorable(PENDING)
+        if is_found and self.doubt is not None:
+            self.doubt.settle(*self.rows.told(versions))
         return self._replace(shared_versions=versions)
 
 
@@ -85,9 +91,6 @@ def look_up(
         raise Bypass(plan.bypass)
     plan.worth.require()
     seen = visibility_of(state, plan.tables)
-    if rows is not None and collecting.asks_for_versions():
-        # Blocks know no rows.
-        rows = None
     if state.is_in_transaction():
         return _look_up_in_transaction(state, connection, key, plan, rows, seen)
     # Outside a transaction each statement sees what is newest.
@@ -98,13 +101,15 @@ def look_up(
         versions, hit, schema, _ = found
     if hit is None:
         _require_versions(versions)
+    doubt = None
     if collecting.current() is not None:
-        report(connection, plan, versions.of_tables, hit)
+        doubt = _report_either(connection, plan, rows, versions, hit)
     if hit is not None:
         return None, hit
     check_schema(connection, plan, schema)
     of_tables, of_rows = versions
-    return Target(key, (), of_tables, (), None, state.changes, rows, of_rows, lease), None
+    target = Target(key, (), of_tables, (), None, state.changes, rows, of_rows, doubt, lease)
+    return target, None
 
 
 def _wait_for_turn(key: str, found: Found, look: Callable[[], Found]) -> tuple[Found, Lease | None]:
@@ -151,11 +156,46 @@ def report(
     if has_written or versions is None:
         collector.spoil(_OWN_CHANGES if has_written else _UNPINNED)
         return
-    expires_at = None
-    if plan.timeout is not None:
-        expires_at = plan.timeout + (wall_time() if hit is None else hit.stored.stored_at)
     collector.read(connection.alias, plan.tables, origin_of(connection))
-    collector.depend(collecting.nonces_by_key(plan.version_keys, versions), expires_at)
+    nonces = collecting.nonces_by_key(plan.version_keys, versions)
+    collector.depend(nonces, _expiry(plan, hit))
+
+
+def _report_either(
+    connection: BaseDatabaseWrapper,
+    plan: Plan,
+    rows: RowsAsked | None,
+    versions: InForce,
+    hit: Hit | None,
+) -> Doubt | None:
+    """Do what ``report()`` does, where a read may depend on rows.
+
+    A hit has the versions that judge it, of tables or of rows. Of a miss it is not known before
+    the result which of them count: the doubt is returned.
+    """
+    of_tables, of_rows = versions
+    if of_rows is None or rows is None:
+        report(connection, plan, of_tables, hit)
+        return None
+    collector = collecting.current()
+    if collector is None or not collecting.asks_for_versions():
+        return None
+    collector.read(connection.alias, plan.tables, origin_of(connection))
+    if hit is not None:
+        nonces, found = rows.told(of_rows)
+        collector.depend(nonces, _expiry(plan, hit), found)
+        return None
+    collector.depend({}, _expiry(plan, None))
+    return collector.doubt(
+        None if of_tables is None else collecting.nonces_by_key(plan.version_keys, of_tables)
+    )
+
+
+def _expiry(plan: Plan, hit: Hit | None) -> float | None:
+    """Return when a read's result expires, in seconds since the epoch; None for never."""
+    if plan.timeout is None:
+        return None
+    return plan.timeout + (wall_time() if hit is None else hit.stored.stored_at)
 
 
 def report_versions(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> None:
@@ -212,12 +252,13 @@ def _look_up_in_transaction(
     snapshot: tuple[str, ...] | None = None
     hit = schema = None
     if seen is Visibility.NEWEST:
-        (shared_versions, row_versions), hit, schema, _ = _read_shared(connection, key, plan, rows)
+        versions, hit, schema, _ = _read_shared(connection, key, plan, rows)
         if hit is not None and not has_written:
-            report(connection, plan, shared_versions, hit)
+            _report_either(connection, plan, rows, versions, hit)
             return None, hit
-        _require_versions(InForce(shared_versions, row_versions))
+        _require_versions(versions)
         hit = None
+        shared_versions, row_versions = versions
     elif seen is Visibility.SNAPSHOT:
         shared_versions = snapshot = versions_of_snapshot(state, connection, plan.tables)
     tables = tuple(sorted(plan.tables))
@@ -225,18 +266,25 @@ def _look_up_in_transaction(
     stored = None
     if rows is None or shared_versions is not None:
         stored = overlay.get(key, shared_versions, own_versions)
+    judging = InForce(shared_versions, row_versions if stored is None else None)
     if stored is None and row_versions is not None:
         stored = overlay.get(key, row_versions, own_versions)
     if stored is not None:
         hit = Hit(unpack(stored.payload), Outcome.TRANSACTION_HIT, stored, len(stored.payload))
     elif snapshot is not None and not has_written:
         hit = find_of_snapshot(snapshot, key, plan)
-    report(connection, plan, shared_versions, hit, has_written=has_written)
+    doubt = None
+    if has_written:
+        report(connection, plan, None, has_written=True)
+    elif collecting.current() is not None:
+        doubt = _report_either(connection, plan, rows, judging, hit)
     if hit is not None:
         return None, hit
     check_schema(connection, plan, schema)
     level, changes = overlay.levels[-1], state.changes
-    target = Target(key, tables, shared_versions, own_versions, level, changes, rows, row_versions)
+    target = Target(
+        key, tables, shared_versions, own_versions, level, changes, rows, row_versions, doubt
+    )
     return target, None
 
 
