@@ -15,7 +15,7 @@ from cachalot.core.cache.versions import clock
 from cachalot.core.connection.databases import aliases_of_database
 from cachalot.core.connection.state import is_tracked, state_of
 from cachalot.core.outcomes import CacheUnavailable
-from cachalot.core.reading.lookup import report_versions
+from cachalot.core.reading.reports import report_versions
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import SCHEMA
 from cachalot.core.schema.version_keys import version_keys

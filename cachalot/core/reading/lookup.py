@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import time as wall_time
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -13,24 +12,21 @@ from cachalot.core.cache.door import cache_in_use
 from cachalot.core.cache.entries import Hit, unpack
 from cachalot.core.cache.leases import Lease, Turn, is_dear
 from cachalot.core.collecting import Doubt
-from cachalot.core.connection.origin import origin_of
 from cachalot.core.connection.overlay import Level
-from cachalot.core.connection.state import State, state_of
+from cachalot.core.connection.state import State
 from cachalot.core.connection.visibility import Visibility
 from cachalot.core.outcomes import Bypass, Outcome, Unstorable
 from cachalot.core.reading.by_rows import RowsAsked
 from cachalot.core.reading.compiled import Plan
 from cachalot.core.reading.finding import Found, InForce, find, find_by_rows, find_of_snapshot
+from cachalot.core.reading.reports import report, report_either
 from cachalot.core.reading.snapshots import versions_of_snapshot
 from cachalot.core.schema import catalogue
-from cachalot.core.schema.version_keys import version_keys
 
 _NO_SNAPSHOT = "reads a table without transactions, in a transaction with a snapshot"
 _UNKNOWN_VIEW = "runs in a transaction or on a connection of which not enough is known"
 PENDING = "reads a table that is being written"
 _NEW_SCHEMA = "reads a schema that another process has just changed"
-_OWN_CHANGES = "a query reads what its own transaction has written"
-_UNPINNED = "a query reads in a snapshot of which the versions are not known"
 
 
 class Target(NamedTuple):
@@ -103,7 +99,7 @@ def look_up(
         _require_versions(versions)
     doubt = None
     if collecting.current() is not None:
-        doubt = _report_either(connection, plan, rows, versions, hit)
+        doubt = report_either(connection, plan, rows, versions, hit)
     if hit is not None:
         return None, hit
     check_schema(connection, plan, schema)
@@ -138,90 +134,6 @@ def visibility_of(state: State, tables: frozenset[str]) -> Visibility:
     return seen
 
 
-def report(
-    connection: BaseDatabaseWrapper,
-    plan: Plan,
-    versions: tuple[str, ...] | None,
-    hit: Hit | None = None,
-    *,
-    has_written: bool = False,
-) -> None:
-    """Tell the collector which versions a read depends on, or why that cannot be told.
-
-    What is not found is queried only afterwards.
-    """
-    collector = collecting.current()
-    if collector is None or not collecting.asks_for_versions():
-        return
-    if has_written or versions is None:
-        collector.spoil(_OWN_CHANGES if has_written else _UNPINNED)
-        return
-    collector.read(connection.alias, plan.tables, origin_of(connection))
-    nonces = collecting.nonces_by_key(plan.version_keys, versions)
-    collector.depend(nonces, _expiry(plan, hit))
-
-
-def _report_either(
-    connection: BaseDatabaseWrapper,
-    plan: Plan,
-    rows: RowsAsked | None,
-    versions: InForce,
-    hit: Hit | None,
-) -> Doubt | None:
-    """Do what ``report()`` does, where a read may depend on rows.
-
-    A hit has the versions that judge it, of tables or of rows. Of a miss it is not known before
-    the result which of them count: the doubt is returned.
-    """
-    of_tables, of_rows = versions
-    if of_rows is None or rows is None:
-        report(connection, plan, of_tables, hit)
-        return None
-    collector = collecting.current()
-    if collector is None or not collecting.asks_for_versions():
-        return None
-    collector.read(connection.alias, plan.tables, origin_of(connection))
-    if hit is not None:
-        nonces, found = rows.told(of_rows)
-        collector.depend(nonces, _expiry(plan, hit), found)
-        return None
-    collector.depend({}, _expiry(plan, None))
-    return collector.doubt(
-        None if of_tables is None else collecting.nonces_by_key(plan.version_keys, of_tables)
-    )
-
-
-def _expiry(plan: Plan, hit: Hit | None) -> float | None:
-    """Return when a read's result expires, in seconds since the epoch; None for never."""
-    if plan.timeout is None:
-        return None
-    return plan.timeout + (wall_time() if hit is None else hit.stored.stored_at)
-
-
-def report_versions(connection: BaseDatabaseWrapper, tables: frozenset[str]) -> None:
-    """Tell the collector that something depends on the versions of ``tables`` themselves.
-
-    It is no read: a transaction's snapshot does not show versions. Call it before they are asked
-    for.
-    """
-    collector = collecting.current()
-    if collector is None:
-        return
-    state, keys = state_of(connection), version_keys(connection.alias, tables)
-    try:
-        if state.is_in_transaction() and not tables.isdisjoint(state.overlay().dirty):
-            raise Bypass(_OWN_CHANGES)
-        with cache_in_use(keys) as store:
-            nonces = store.current(keys) if keys else ()
-        if nonces is None:
-            raise Bypass(PENDING)
-    except Bypass as error:
-        collector.spoil(error.sentence())
-        return
-    collector.read(connection.alias, tables, origin_of(connection))
-    collector.depend(collecting.nonces_by_key(keys, nonces))
-
-
 def require_transactional(
     connection: BaseDatabaseWrapper, tables: frozenset[str], seen: Visibility
 ) -> None:
@@ -254,7 +166,7 @@ def _look_up_in_transaction(
     if seen is Visibility.NEWEST:
         versions, hit, schema, _ = _read_shared(connection, key, plan, rows)
         if hit is not None and not has_written:
-            _report_either(connection, plan, rows, versions, hit)
+            report_either(connection, plan, rows, versions, hit)
             return None, hit
         _require_versions(versions)
         hit = None
@@ -277,7 +189,7 @@ def _look_up_in_transaction(
     if has_written:
         report(connection, plan, None, has_written=True)
     elif collecting.current() is not None:
-        doubt = _report_either(connection, plan, rows, judging, hit)
+        doubt = report_either(connection, plan, rows, judging, hit)
     if hit is not None:
         return None, hit
     check_schema(connection, plan, schema)

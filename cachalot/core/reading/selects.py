@@ -21,10 +21,10 @@ from cachalot.core.reading.keys import SET_BY_QUERIES
 from cachalot.core.reading.lookup import (
     PENDING,
     check_schema,
-    report,
     require_transactional,
     visibility_of,
 )
+from cachalot.core.reading.reports import report
 from cachalot.core.reading.snapshots import versions_of_snapshot
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.tables import display_name
