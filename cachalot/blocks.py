@@ -69,7 +69,7 @@ class CachedFunction(Generic[P, R]):
 
     async def _acall(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         block = await sync_to_async(self._block)(args, kwargs)
-        found = await sync_to_async(block.find)()
+        found = await block.afind()
         if found is not None:
             return found[0]
         with block:

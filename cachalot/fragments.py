@@ -55,8 +55,8 @@ class Fragment:
         """Return what is stored, else what ``body`` returns."""
         if has_messages(self._request):
             return body()
-        if (found := self._find()) is not None:
-            return found
+        if (found := self._block.find()) is not None:
+            return _text_of(found)
         with self._block, tracing(self._request) as traces:
             text = body()
         return self._keep(text, traces.reason())
@@ -65,15 +65,11 @@ class Fragment:
         """Do what ``render()`` does with a coroutine function."""
         if await sync_to_async(has_messages)(self._request):
             return str(await body())
-        if (found := await sync_to_async(self._find)()) is not None:
-            return found
+        if (found := await self._block.afind()) is not None:
+            return _text_of(found)
         with self._block, tracing(self._request) as traces:
             text = await body()
         return await sync_to_async(self._keep)(text, traces.reason())
-
-    def _find(self) -> str | None:
-        found = self._block.find()
-        return None if found is None else mark_safe(found[0])
 
     def _keep(self, text: str, reason: str | None) -> str:
         if has_messages(self._request):
@@ -83,3 +79,8 @@ class Fragment:
         plain = (str.__str__(text),)
         self._block.keep(plain if self._block.reason is None else None)
         return text
+
+
+def _text_of(found: tuple[Any, ...]) -> str:
+    text: str = mark_safe(found[0])
+    return text

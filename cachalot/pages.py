@@ -97,7 +97,17 @@ class Page:
 
     def find(self) -> HttpResponse | None:
         """Return the response if it is stored and in force."""
-        cells = self.block.find()
+        return self._found(self.block.find(waits=self.is_to_be_kept()))
+
+    async def afind(self) -> HttpResponse | None:
+        """Do what ``find()`` does, and let other tasks go on while it waits."""
+        return self._found(await self.block.afind(waits=self.is_to_be_kept()))
+
+    def is_to_be_kept(self) -> bool:
+        """Whether what the view returns may be the page: for HEAD it need not."""
+        return self._request.method == "GET"
+
+    def _found(self, cells: tuple[Any, ...] | None) -> HttpResponse | None:
         return None if cells is None else self._conditional(_response_of(cells))
 
     def pack(self, response: Any) -> tuple[Any, ...] | None:

@@ -144,10 +144,10 @@ def _run(
     view: Callable[[], Any],
     arguments: Arguments,
 ) -> Any:
-    page, found = _begin(request, name, place, options, arguments)
-    if found is not None:
+    page = _page_of(request, name, place, options, arguments)
+    if page is not None and (found := page.find()) is not None:
         return found
-    if page is None:
+    if page is None or not page.is_to_be_kept():
         return view()
     with page.block, tracing(request) as traces:
         try:
@@ -166,10 +166,10 @@ async def _arun(
     view: Callable[[], Any],
     arguments: Arguments,
 ) -> Any:
-    page, found = await sync_to_async(_begin)(request, name, place, options, arguments)
-    if found is not None:
+    page = await sync_to_async(_page_of)(request, name, place, options, arguments)
+    if page is not None and (found := await page.afind()) is not None:
         return found
-    if page is None:
+    if page is None or not page.is_to_be_kept():
         return await view()
     with page.block, tracing(request) as traces:
         try:
@@ -180,19 +180,13 @@ async def _arun(
     return await sync_to_async(page.keep)(response, packed, traces)
 
 
-def _begin(
+def _page_of(
     request: HttpRequest, name: str, place: bytes, options: Options, arguments: Arguments
-) -> tuple[Page | None, HttpResponse | None]:
-    """Return a page that the view is to be run for, and its response if that is found.
-
-    Both are None where nothing of the view is to be stored.
-    """
+) -> Page | None:
+    """Return the page that a request asks for; None where nothing may be found or stored."""
     if request.method not in ("GET", "HEAD") or has_messages(request):
-        return None, None
-    page = Page(request, name, place, options, arguments)
-    found = page.find()
-    # What a view returns for HEAD need not be the page.
-    return (page if request.method == "GET" else None), found
+        return None
+    return Page(request, name, place, options, arguments)
 
 
 def _not_found(request: HttpRequest, options: Options, error: Http404) -> HttpResponse:

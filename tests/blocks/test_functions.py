@@ -224,7 +224,7 @@ class NestingTests(BlockTestCase):
 
         self.assertRuns(outer, 1)
         self.assertRuns(outer, 0)
-        with mock.patch("cachalot.core.blocks.block.time", return_value=9e9):
+        with mock.patch("cachalot.core.blocks.finding.time", return_value=9e9):
             self.assertRuns(outer, 1)
 
 
@@ -741,7 +741,7 @@ class CacheTests(BlockTestCase):
 
         self.assertRuns(count, 1)
         self.assertRuns(count, 0)
-        with mock.patch("cachalot.core.blocks.block.time", return_value=9e9):
+        with mock.patch("cachalot.core.blocks.finding.time", return_value=9e9):
             self.assertRuns(count, 1)
 
     @override_settings(CACHALOT_TIMEOUTS={"library.Book": 0})
@@ -752,7 +752,7 @@ class CacheTests(BlockTestCase):
         with override_settings(CACHALOT_TIMEOUTS={"library.Book": 60}):
             with mock.patch("cachalot.core.reading.results.time", return_value=1000.0):
                 Book.objects.count()
-            with mock.patch("cachalot.core.reading.lookup.wall_time", return_value=1059.0):
+            with mock.patch("cachalot.core.reading.reports.wall_time", return_value=1059.0):
 
                 @cached
                 def count() -> int:

@@ -7,26 +7,25 @@ one moment (``moments``).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from time import perf_counter, time
 from typing import Any
 
-from cachalot.core import collecting, events
-from cachalot.core.blocks import entries
+from asgiref.sync import sync_to_async
+
+from cachalot.core import events
 from cachalot.core.blocks.dependencies import (
-    Dependencies,
-    known_dependencies,
     namespace_for_blocks,
     origin_for_blocks,
     remember,
-    versions_to_be_seen,
 )
 from cachalot.core.blocks.entries import Found
+from cachalot.core.blocks.finding import Search
 from cachalot.core.blocks.keys import digest_of, entry_key_of, etag_of, own_key
-from cachalot.core.blocks.moments import confirmed_dependencies_of, shows
-from cachalot.core.cache.entries import Stored, unpack
+from cachalot.core.blocks.moments import confirmed_dependencies_of
+from cachalot.core.cache.entries import Stored
+from cachalot.core.cache.leases import Turn, is_dear
 from cachalot.core.cache.local import IMMUTABLE
-from cachalot.core.collecting import PENDING, TWO_VERSIONS, Collector
+from cachalot.core.collecting import Collector
 from cachalot.core.outcomes import Bypass, Outcome, Refused, Unstorable
 from cachalot.core.reading.results import packed, put
 from cachalot.core.schema.tables import display_name
@@ -74,6 +73,8 @@ class Block(Collector):
         self.etag: str | None = None
         self._seconds: float | None = None
         self._began = perf_counter()
+        self._turn: Turn | None = None
+        self._search: Search | None = None
 
     def __enter__(self) -> Any:
         super().__enter__()
@@ -89,26 +90,74 @@ class Block(Collector):
     def __exit__(self, *exc_info: object) -> None:
         super().__exit__(*exc_info)
         self._seconds = perf_counter() - self._began
+        if exc_info[0] is not None:
+            self._give_back()
 
     def place(self, key: bytes) -> None:
         """Tell under which key its result is found."""
         self._key = digest_of(b"block", key, namespace_for_blocks(self._cache_alias).encode())
 
-    def find(self) -> tuple[Any, ...] | None:
-        """Return what ``pack()`` was given, if it is stored and in force."""
+    def find(self, *, waits: bool = True) -> tuple[Any, ...] | None:
+        """Return what ``pack()`` was given, if it is stored and in force.
+
+        Where it took long and somebody else is running it, it is waited for. If it ``waits``, the
+        block must be run when nothing is found.
+        """
+        found = self._look()
+        while found is None and waits and self._comes_later(is_suspended=False):
+            assert self._turn is not None
+            self._turn.wait()
+            found = self._look()
+        return self._told(found)
+
+    async def afind(self, *, waits: bool = True) -> tuple[Any, ...] | None:
+        """Do what ``find()`` does, and let other tasks go on while it waits."""
+        found = await sync_to_async(self._look)()
+        while found is None and waits and await sync_to_async(self._comes_later)(is_suspended=True):
+            assert self._turn is not None
+            await self._turn.wait_suspended()
+            found = await sync_to_async(self._look)()
+        return await sync_to_async(self._told)(found)
+
+    def _look(self) -> Found | None:
+        self.reason = None
         try:
             if not is_enabled():
                 raise Bypass(what_switched_off())
-            found = None if self._key is None else self._find(self._key)
+            if self._key is None:
+                return None
+            self._search = search = Search(self._key, self._own, self._cache_alias)
+            # Its own, as they were before it is run.
+            self.versions = search.versions
+            return search.look()
         except Refused as error:
             self.reason = error.reason
             return None
+
+    def _comes_later(self, *, is_suspended: bool) -> bool:
+        """Whether to wait and look again."""
+        outdated = None if self._search is None else self._search.outdated
+        if outdated is None or not is_dear(outdated.seconds):
+            return False
+        if self._turn is None:
+            self._turn = Turn(outdated.entry_key, is_suspended=is_suspended)
+        return self._turn.comes_later(outdated.versions, outdated.seconds)
+
+    def _told(self, found: Found | None) -> tuple[Any, ...] | None:
+        """Return what was found, and tell who listens."""
         if found is None:
             return None
+        assert self._search is not None
+        self._give_back()
+        self.tables, self.etag = self._search.tables, self._search.etag
         if events.is_heard():
             age = max(0.0, time() - found.stored.stored_at)
             self._tell(found.outcome, None, found.stored.seconds, found.size, age)
         return found.rows[1:]
+
+    def _give_back(self) -> None:
+        if self._turn is not None:
+            self._turn.give_back()
 
     def pack(self, result: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Have whatever is lazy in a result read, and return it to be kept, packed."""
@@ -131,13 +180,19 @@ class Block(Collector):
 
         Then ``beside`` is stored as well, values without versions by their keys.
         """
+        try:
+            self._keep(result, beside or {})
+        finally:
+            self._give_back()
+
+    def _keep(self, result: tuple[Any, ...] | None, beside: dict[str, tuple[Any, ...]]) -> None:
         size: int | None = None
         outcome, reason = Outcome.NOT_STORED, self.reason
         if reason is None:
             try:
                 assert result is not None
                 assert self._key is not None
-                size = self._store(self._key, result, beside or {})
+                size = self._store(self._key, result, beside)
                 outcome = Outcome.MISS
             except Refused as error:
                 reason = error.reason if isinstance(error, Bypass) else error.sentence()
@@ -145,64 +200,6 @@ class Block(Collector):
             logger.debug("The block %s is not stored, because %s.", self.name, reason)
         if events.is_heard():
             self._tell(outcome, reason, self._seconds, size)
-
-    # Finding
-
-    def _find(self, key: str) -> Found | None:
-        place = self._cache_alias, key
-        known = known_dependencies.get(place)
-        if known is not None and (found := self._find_under(key, known)) is not None:
-            return found
-        described = self._described(key)
-        if described is None or described == known:
-            return None
-        remember(place, described)
-        return self._find_under(key, described)
-
-    def _described(self, key: str) -> Dependencies | None:
-        """Return what the block has read where it was last stored, whoever did that."""
-        nonces, stored = entries.read(self._own, key, self._cache_alias)
-        if nonces is None:
-            raise Bypass(PENDING)
-        self._take_in(self._own, nonces)
-        if not isinstance(stored, Stored):
-            return None
-        return Dependencies(*unpack(stored.payload))
-
-    def _find_under(self, key: str, dependencies: Dependencies) -> Found | None:
-        if not dependencies.are_known():
-            return None
-        origins = {alias: origin_for_blocks(alias) for alias, _ in dependencies.tables}
-        seen: dict[str, str] = {}
-        for alias, tables in dependencies.tables:
-            seen.update(versions_to_be_seen(alias, tables))
-        keys = dependencies.version_keys()
-        entry_key = entry_key_of(key, dependencies, origins)
-        nonces, found = entries.find(keys, entry_key, self._cache_alias)
-        if nonces is None:
-            raise Bypass(PENDING)
-        versions = dict(zip(keys, nonces, strict=True))
-        self._take_in(self._own, tuple(map(versions.__getitem__, self._own)))
-        if found is None or not shows(versions, seen):
-            return None
-        expires_at = found.rows[0]
-        if expires_at is not None and expires_at <= time():
-            return None
-        if (outer := collecting.current()) is not None:
-            for alias, tables in dependencies.tables:
-                outer.read(alias, frozenset(tables), origins[alias])
-            rows = {(alias, table): rows for alias, table, rows in dependencies.rows}
-            outer.depend(versions, expires_at, rows, dependencies.own)
-        self.tables = {alias: frozenset(tables) for alias, tables in dependencies.tables}
-        self.etag = etag_of(entry_key, nonces)
-        return found
-
-    def _take_in(self, keys: Sequence[str], nonces: Sequence[str]) -> None:
-        for key, nonce in zip(keys, nonces, strict=True):
-            if self.versions.setdefault(key, nonce) != nonce:
-                raise Bypass(TWO_VERSIONS)
-
-    # Keeping
 
     def _store(self, key: str, result: tuple[Any, ...], beside: dict[str, tuple[Any, ...]]) -> int:
         """Store a result; return its bytes. Raise ``Refused`` if that cannot be."""

@@ -60,6 +60,10 @@ class Dependencies(NamedTuple):
             alias in connections.settings for alias, _ in self.tables
         )
 
+    def are_in_transaction(self) -> bool:
+        """Whether a transaction is open on one of the databases."""
+        return any(state_of(connections[alias]).is_in_transaction() for alias, _ in self.tables)
+
 
 def _keys_of_rows(alias: str, table: str, rows: Iterable[RowKey]) -> Iterator[str]:
     yield rest_key(alias, table)

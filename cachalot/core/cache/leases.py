@@ -35,7 +35,10 @@ _leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
 
 
 class Lease:
-    """The right of one thread to compute a result under certain versions, for some seconds."""
+    """The right to compute a result under certain versions, for some seconds.
+
+    ``thread`` computes it, None for a task.
+    """
 
     def __init__(self, name: str, seconds: float, thread: int | None) -> None:
         self.name = name
@@ -81,7 +84,7 @@ def is_dear(seconds: float) -> bool:
 class Turn:
     """Whose turn it is to compute the result under ``key``, as one reader knows it.
 
-    With ``is_suspended`` the holder may be in the reader's own thread, as a task that awaits. As a
+    With ``is_suspended`` it is a task, which waits and computes without a thread of its own. As a
     context manager it gives back its lease if the body raises.
     """
 
@@ -154,8 +157,9 @@ class Turn:
             return False
         held = _leases.get(self._name)
         if held is not None:
-            is_own = self._thread is not None and held.thread == self._thread
-            return not is_own and time.monotonic() < held.until
+            # A task may need this very thread to go on.
+            is_in_the_way = self._thread is not None and held.thread in (self._thread, None)
+            return not is_in_the_way and time.monotonic() < held.until
         try:
             with cache_in_use((self._name,)) as store:
                 return store.has_lease(self._name)

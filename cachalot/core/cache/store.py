@@ -160,11 +160,10 @@ class Store:
         raws = self.backend.get(version_keys)
         return None not in raws and tuple(map(self.backend.nonce_of, raws)) == nonces
 
-    def entry(self, key: str, nonces: tuple[str, ...]) -> Stored | None:
-        """Return the result stored under exactly these versions, in force or not."""
+    def entry(self, key: str, nonces: tuple[str, ...] | None) -> Stored | Outdated | None:
+        """Return the result stored under these versions, in force or not."""
         (entry,) = self.backend.get((), (key,))
-        stored = None if entry is None else self._stored_in(key, entry, nonces)
-        return stored if isinstance(stored, Stored) else None
+        return None if entry is None else self._stored_in(key, entry, nonces)
 
     def entry_and(
         self, key: str, nonces: tuple[str, ...], other_key: str

@@ -164,7 +164,9 @@ def find_of_snapshot(versions: tuple[str, ...], key: str, plan: Plan) -> Hit | N
     try:
         with cache_in_use() as store:
             stored = store.entry(key, versions) if local is None else local.stored
-            if stored is None or not store.are_in_force(plan.version_keys, versions):
+            if not isinstance(stored, Stored) or not store.are_in_force(
+                plan.version_keys, versions
+            ):
                 return None
     except CacheUnavailable:
         return None
