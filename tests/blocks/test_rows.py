@@ -229,7 +229,6 @@ class RowTests(RowBlockTestCase):
         self.assertKept(self.one_name, self.two.save)
         self.assertGone(self.one_name, self.one.save)
 
-
     def test_a_missing_row_of_which_the_transaction_knows(self) -> None:
         with transaction.atomic():
             Tag.objects.filter(pk=self.missing).first()
