@@ -47,6 +47,7 @@ def _is_beside(key: str) -> bool:
     return key in {
         *version_keys(DB_ALIAS, frozenset({SCHEMA})),
         *ScheduledCache.beside_keys,
+        *ScheduledCache.lost_keys,
     }
 
 
@@ -59,6 +60,8 @@ class ScheduledCache(BaseCache):
     beside: dict[str, Any] = {}
     #: Those keys but the schema's.
     beside_keys: set[str] = {PROBE_KEY}
+    #: Keys under which nothing is kept, and of which the model knows nothing either.
+    lost_keys: set[str] = set()
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
@@ -80,6 +83,8 @@ class ScheduledCache(BaseCache):
     def set(
         self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> None:
+        if key in self.lost_keys:
+            return
         if _is_beside(key):
             self.beside[key] = value
             return

@@ -15,6 +15,7 @@ was, and one of U is not concerned.
 from __future__ import annotations
 
 from tests.protocol.blocks import Part
+from tests.protocol.model import Protocol
 from tests.protocol.mutants import Mutant
 from tests.protocol.owners import WithoutExceptions
 from tests.protocol.world import (
@@ -34,7 +35,7 @@ TABLE, ROW = (0,), (1,)
 ALL = (0, 1)
 
 
-class RowBlocks(WithoutExceptions):
+class TellsRows(Protocol):
     """The protocol of blocks, where a read of the row is told from a read of the table."""
 
     #: How many rows a block tells apart.
@@ -125,6 +126,10 @@ class RowBlocks(WithoutExceptions):
         if level.versions[0] is not None:
             return level.versions[0], None
         return level.versions
+
+
+class RowBlocks(TellsRows, WithoutExceptions):
+    """The same, where marks have owners."""
 
 
 class ManyRows(RowBlocks):
@@ -234,6 +239,18 @@ ROW_BLOCKS = (
 )
 MANY_ROWS = (ROW_BLOCKS[0], _BESIDE, _NESTED)
 
+
+#: Those that the real code plays.
+PLAYED = (
+    _ROW,
+    _blocks("two blocks of a row, and a writer of another", _OF_ROW, _WRITE_OTHER),
+    _ROW_THEN_ALL,
+    _blocks("two blocks of a row, then of all, a writer of another", _THEN_ALL, _WRITE_OTHER),
+    Scenario(
+        "a block of a row in a block, and the inner one",
+        {"W1": (_WRITE_ROW,), "B1": _AROUND, "B2": _OF_ROW},
+    ),
+)
 
 ROW_BLOCK_MUTANTS = (
     Mutant(VersionsReadAfterTheRow, _ROW),

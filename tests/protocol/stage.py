@@ -62,6 +62,7 @@ _OPERATIONS = {
     "part_version": "get version",
     "part_query": "select",
     "part_confirm": "get version",
+    "part_table": "get version",
     "part_put": "set block",
     "query_snapshot": "select",
 }

@@ -9,7 +9,8 @@ from unittest import mock
 from django.conf import settings
 from django.test import TransactionTestCase, override_settings
 
-from cachalot.core.blocks import entries
+from cachalot.core.blocks import block, entries, moments
+from cachalot.core.blocks.dependencies import dependencies_of
 from cachalot.core.cache import raw, store
 from cachalot.core.cache.door import cache_in_use
 from cachalot.core.cache.entries import Stored
@@ -17,9 +18,12 @@ from cachalot.core.cache.store import Store
 from cachalot.core.collecting import Collector
 from cachalot.core.connection.overlay import Entry, Overlay
 from cachalot.core.reading import finding, lookup, snapshots
+from cachalot.core.reading.by_rows import RowsAsked
 from tests.library.models import Book, Review
 from tests.protocol.actors import CACHE_ALIAS, Divergence, ScheduledCache, cursor_of_snapshot
 from tests.protocol.model import Protocol
+from tests.protocol.row_block_stage import EveryRowBlockStep, EveryStepOfManyRows, RowBlockStage
+from tests.protocol.row_blocks import PLAYED
 from tests.protocol.runs import EveryStep, all_runs, covering_runs
 from tests.protocol.scenarios import (
     BLOCK,
@@ -143,6 +147,45 @@ class StageTests(TransactionTestCase):
         for scenario in BLOCKS:
             with self.subTest(scenario.name):
                 self.assertGreater(self.play(scenario, covering_runs), 10)
+
+    def play_rows(self, protocol: type[EveryRowBlockStep], scenario: Scenario) -> int:
+        Book.objects.using("other").get_or_create(pk=2, title="C")
+        made = protocol(scenario)
+        with mock.patch.object(moments, "MAX_ROWS", made.most_rows):
+            stage = RowBlockStage(made)
+            try:
+                return sum(1 for run in covering_runs(made) if stage.play(run) is None)
+            finally:
+                stage.close()
+
+    def test_blocks_of_rows(self) -> None:
+        for protocol, scenarios in (
+            (EveryRowBlockStep, PLAYED),
+            (EveryStepOfManyRows, PLAYED[:1]),
+        ):
+            for scenario in scenarios:
+                with self.subTest(f"{protocol.__name__}, {scenario.name}"):
+                    self.assertGreater(self.play_rows(protocol, scenario), 10)
+
+    def test_mistakes_with_rows_in_the_real_code_are_noticed(self) -> None:
+        def unconfirmed(collector: Collector) -> Any:
+            return dependencies_of(collector)
+
+        def of_row(asked: RowsAsked, result: Any) -> bool:
+            return False
+
+        for target, name, mistake in (
+            (block, "confirmed_dependencies_of", unconfirmed),
+            (RowsAsked, "are_found", of_row),
+            (Collector, "_merge", lambda collector, versions: collector.versions.update(versions)),
+        ):
+            with (
+                self.subTest(name),
+                mock.patch.object(target, name, mistake),
+                self.assertRaises(Divergence),
+            ):
+                for scenario in PLAYED:
+                    self.play_rows(EveryRowBlockStep, scenario)
 
     def test_mistakes_in_the_real_code_are_noticed(self) -> None:
         def set_instead(cache: ScheduledCache, key: str, value: Any, timeout: Any = None) -> bool:

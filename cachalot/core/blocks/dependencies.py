@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -20,7 +19,7 @@ from cachalot.core.reading.keys import SET_BY_QUERIES
 from cachalot.core.reading.lookup import require_transactional, visibility_of
 from cachalot.core.reading.snapshots import versions_of_snapshot
 from cachalot.core.rows import RowKey, are_told_apart
-from cachalot.core.schema.version_keys import rest_key, row_keys_of, version_keys
+from cachalot.core.schema.version_keys import keys_of_rows, rest_key, row_keys_of, version_keys
 from cachalot.settings import cachalot_settings, forget_on_change, has_own_query_keys
 
 _OWN_CHANGES = "its own transaction has written what it reads"
@@ -51,7 +50,7 @@ class Dependencies(NamedTuple):
             whole = frozenset(table for table in tables if (alias, table) not in by_rows)
             keys.update(version_keys(alias, whole))
         for alias, table, rows in self.rows:
-            keys.update(_keys_of_rows(alias, table, rows))
+            keys.update(keys_of_rows(alias, table, rows))
         return tuple(sorted(keys))
 
     def are_known(self) -> bool:
@@ -65,11 +64,6 @@ class Dependencies(NamedTuple):
         return any(state_of(connections[alias]).is_in_transaction() for alias, _ in self.tables)
 
 
-def _keys_of_rows(alias: str, table: str, rows: Iterable[RowKey]) -> Iterator[str]:
-    yield rest_key(alias, table)
-    yield from map(row_keys_of(alias, table), rows)
-
-
 def dependencies_of(collector: Collector) -> Dependencies:
     """Return what was read in a collector's block. Raise ``Bypass`` if its keys have changed since.
 
@@ -81,7 +75,7 @@ def dependencies_of(collector: Collector) -> Dependencies:
         if collector.versions.keys().isdisjoint(version_keys(alias, frozenset({table}))):
             rows.append((alias, table, tuple(sorted(keys, key=repr))))
         else:
-            left_out.update(_keys_of_rows(alias, table, keys))
+            left_out.update(map(row_keys_of(alias, table), keys), (rest_key(alias, table),))
     dependencies = Dependencies(
         tuple((alias, tuple(sorted(tables))) for alias, tables in sorted(collector.tables.items())),
         tuple(sorted(collector.own)),

@@ -166,6 +166,23 @@ def _row_keys_of(place: str, database: str, table: str) -> Callable[[RowKey], st
     return row_key
 
 
+def keys_of_rows(db_alias: str, table: str, rows: tuple[RowKey, ...]) -> tuple[str, ...]:
+    """Return the keys of these rows of a canonical table, and of its rest, to be asked for again.
+
+    They are kept: pass no more rows than are told apart.
+    """
+    first = aliases_of_database(db_alias)[0]
+    return _keys_of_rows(_place_of(first), name_of_database(first), table, rows)
+
+
+@memo(maxsize=1_000)
+def _keys_of_rows(
+    place: str, database: str, table: str, rows: tuple[RowKey, ...]
+) -> tuple[str, ...]:
+    of_rows = map(_row_keys_of(place, database, table), rows)
+    return _digest(b"rest", place, database, table), *of_rows
+
+
 def keys_to_renew(
     db_alias: str, tables: frozenset[str], rows: Rows = ANY_ROW
 ) -> dict[str, int | None]:
