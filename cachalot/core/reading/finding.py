@@ -15,7 +15,7 @@ from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.store import Store
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import CacheUnavailable, Outcome
-from cachalot.core.reading.by_rows import RowsAsked
+from cachalot.core.reading.by_rows import ByValue, RowsAsked
 from cachalot.core.reading.compiled import Plan
 from cachalot.core.schema import catalogue
 from cachalot.settings import cachalot_settings
@@ -97,6 +97,64 @@ def find_by_rows(
             recent_versions.note(keys, each, generation)
     hit = None if valid is None else _unpacked(key, *valid)
     return InForce(*nonces), hit, schema
+
+
+def find_by_value(
+    store: Store, key: str, plan: Plan, value: ByValue, connection: BaseDatabaseWrapper
+) -> tuple[InForce, Hit | None, object]:
+    """Do what ``find()`` does for a query that may depend on a row that only its result names.
+
+    Where nothing is found, the nonces of rows are those of the rest of their table.
+    """
+    sets = plan.version_keys, value.version_keys
+    local = _local(key, plan.timeout)
+    if local is not None:
+        hit = local.as_hit()
+        keys = _keys_of(hit, local.nonces, plan, value)
+        if keys is not None and _is_in_force(store, keys, local.nonces):
+            is_of_row = keys is not sets[0]
+            in_force = InForce(None, local.nonces) if is_of_row else InForce(local.nonces, None)
+            return in_force, hit, None
+        local_tier.discard(key)
+    generation = recent_versions.generation
+    schema_key = catalogue.schema_key_of(connection)
+    nonces, valid, schema = store.read_either(sets, key, schema_key, is_one_unknown=True)
+    for each_keys, each in zip(sets, nonces, strict=True):
+        if each is not None:
+            recent_versions.note(each_keys, each, generation)
+    found = None if valid is None else _unpacked(key, *valid)
+    if valid is None or found is None:
+        return InForce(*nonces), None, schema
+    keys = _keys_of(found, valid[0], plan, value)
+    if keys is not None and keys is not sets[0]:
+        # It may have been written since the entry was stored.
+        of_row = keys[-1:], valid[0][-1:]
+        if store.are_in_force(*of_row):
+            recent_versions.note(*of_row, generation)
+        else:
+            keys = None
+    return InForce(*nonces), None if keys is None else found, schema
+
+
+def _keys_of(
+    hit: Hit, nonces: tuple[str, ...], plan: Plan, value: ByValue
+) -> tuple[str, ...] | None:
+    """Return the keys of the versions that judge a result, None where it names no row."""
+    if len(nonces) == len(plan.version_keys):
+        return plan.version_keys
+    row = value.found_in(hit.rows if type(hit.rows) is list else [hit.rows])
+    return None if row is None else row.version_keys
+
+
+def nonce_of_row(row: RowsAsked, plan_keys: tuple[str, ...], nonces: tuple[str, ...]) -> str | None:
+    """Return the nonce of the row that a query has found, None where it must not count.
+
+    ``nonces`` are those of the query's tables from before it ran. Raise ``CacheUnavailable``, and
+    what the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``.
+    """
+    row_key = row.version_keys[-1]
+    with cache_in_use((row_key, *plan_keys)) as store:
+        return store.nonce_learnt(row_key, plan_keys, nonces)
 
 
 def _is_in_force(store: Store, keys: tuple[str, ...], nonces: tuple[str, ...]) -> bool:

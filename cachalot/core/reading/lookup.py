@@ -14,10 +14,17 @@ from cachalot.core.connection.origin import origin_of
 from cachalot.core.connection.overlay import Level
 from cachalot.core.connection.state import State, state_of
 from cachalot.core.connection.visibility import Visibility
-from cachalot.core.outcomes import Bypass, Outcome, Unstorable
-from cachalot.core.reading.by_rows import RowsAsked
+from cachalot.core.outcomes import Bypass, CacheUnavailable, Outcome, Unstorable
+from cachalot.core.reading.by_rows import Asked, ByValue
 from cachalot.core.reading.compiled import Plan
-from cachalot.core.reading.finding import InForce, find, find_by_rows, find_of_snapshot
+from cachalot.core.reading.finding import (
+    InForce,
+    find,
+    find_by_rows,
+    find_by_value,
+    find_of_snapshot,
+    nonce_of_row,
+)
 from cachalot.core.reading.snapshots import versions_of_snapshot
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.version_keys import version_keys
@@ -36,29 +43,51 @@ class Target(NamedTuple):
     ``shared_versions`` are the nonces in the shared cache, ``own_versions`` those of the
     transaction, both in the order of ``tables``. ``row_versions`` are the nonces by which the
     result is judged instead if it has all the ``rows``. Everything in it was read before the query
-    ran.
+    ran, but for the ``found_versions``, under which others may find what its transaction finds
+    under the shared ones: among them is that of a row which only the result names.
     """
 
     key: str
+    version_keys: tuple[str, ...]
     tables: tuple[str, ...]
     shared_versions: tuple[str, ...] | None
     own_versions: tuple[str | None, ...]
     level: Level | None
     changes: int
-    rows: RowsAsked | None = None
+    rows: Asked | None = None
     row_versions: tuple[str, ...] | None = None
+    found_versions: tuple[str, ...] | None = None
 
     def judging(self, result: list[Any]) -> Target:
         """Return the target with the versions that this result depends on.
 
-        Raise ``Unstorable`` if one of them was pending when the query began.
+        Raise ``Unstorable`` if one of them was pending when the query began, or the cache fails.
         """
         if self.rows is None:
             return self
+        if isinstance(self.rows, ByValue):
+            return self._judging_found(self.rows, result)
         versions = self.row_versions if self.rows.are_found(result) else self.shared_versions
         if versions is None:
             raise Unstorable(PENDING)
         return self._replace(shared_versions=versions)
+
+    def _judging_found(self, value: ByValue, result: list[Any]) -> Target:
+        if self.shared_versions is None:
+            raise Unstorable(PENDING)
+        row = value.found_in(result)
+        if row is None or self.row_versions is None:
+            return self
+        try:
+            nonce = nonce_of_row(row, self.version_keys, self.shared_versions)
+        except CacheUnavailable as error:
+            raise Unstorable(error.reason) from error
+        if nonce is None:
+            return self
+        versions = (*self.row_versions, nonce)
+        if self.level is None:
+            return self._replace(shared_versions=versions)
+        return self._replace(found_versions=versions)
 
 
 def look_up(
@@ -66,7 +95,7 @@ def look_up(
     connection: BaseDatabaseWrapper,
     key: str,
     plan: Plan,
-    rows: RowsAsked | None = None,
+    rows: Asked | None = None,
 ) -> tuple[Target | None, Hit | None]:
     """Return the result of a query if it is there, and otherwise where to store it.
 
@@ -91,7 +120,17 @@ def look_up(
     if hit is not None:
         return None, hit
     check_schema(connection, plan, schema)
-    target = Target(key, (), versions.of_tables, (), None, state.changes, rows, versions.of_rows)
+    target = Target(
+        key,
+        plan.version_keys,
+        (),
+        versions.of_tables,
+        (),
+        None,
+        state.changes,
+        rows,
+        versions.of_rows,
+    )
     return target, None
 
 
@@ -171,7 +210,7 @@ def _look_up_in_transaction(
     connection: BaseDatabaseWrapper,
     key: str,
     plan: Plan,
-    rows: RowsAsked | None,
+    rows: Asked | None,
     seen: Visibility,
 ) -> tuple[Target | None, Hit | None]:
     require_transactional(connection, plan.tables, seen)
@@ -198,7 +237,7 @@ def _look_up_in_transaction(
     stored = None
     if rows is None or shared_versions is not None:
         stored = overlay.get(key, shared_versions, own_versions)
-    if stored is None and row_versions is not None:
+    if stored is None and row_versions is not None and not isinstance(rows, ByValue):
         stored = overlay.get(key, row_versions, own_versions)
     if stored is not None:
         hit = Hit(unpack(stored.payload), Outcome.TRANSACTION_HIT, stored, len(stored.payload))
@@ -209,7 +248,17 @@ def _look_up_in_transaction(
         return None, hit
     check_schema(connection, plan, schema)
     level, changes = overlay.levels[-1], state.changes
-    target = Target(key, tables, shared_versions, own_versions, level, changes, rows, row_versions)
+    target = Target(
+        key,
+        plan.version_keys,
+        tables,
+        shared_versions,
+        own_versions,
+        level,
+        changes,
+        rows,
+        row_versions,
+    )
     return target, None
 
 
@@ -224,13 +273,15 @@ def check_schema(connection: BaseDatabaseWrapper, plan: Plan, version: object) -
 
 
 def _read_shared(
-    connection: BaseDatabaseWrapper, key: str, plan: Plan, rows: RowsAsked | None
+    connection: BaseDatabaseWrapper, key: str, plan: Plan, rows: Asked | None
 ) -> tuple[InForce, Hit | None, object]:
     """Return the versions in force, the result stored under them and the schema's version."""
     keys = plan.version_keys if rows is None else (*plan.version_keys, *rows.version_keys)
     with cache_in_use((*keys, key)) as store:
         if rows is None:
             versions, hit, schema = find(store, key, plan, connection)
+        elif isinstance(rows, ByValue):
+            versions, hit, schema = find_by_value(store, key, plan, rows, connection)
         else:
             versions, hit, schema = find_by_rows(store, key, plan, rows, connection)
     # New versions of other rows are no sign that this one is written.
