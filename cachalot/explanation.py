@@ -15,6 +15,7 @@ from cachalot.core.cache.backends import keeps_nothing, what_serializer_spoils
 from cachalot.core.cache.door import guard_of, path_of_board
 from cachalot.core.connection.state import why_not_used
 from cachalot.core.outcomes import UncachableQuery
+from cachalot.core.reading.by_rows import ByValue, RowsAsked
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
 from cachalot.core.reading.reads import key_of, stopping
 from cachalot.core.schema.catalogue import remembered_catalogue_of
@@ -36,6 +37,7 @@ class Explanation(NamedTuple):
     None is until a table changes. ``board`` is the file in which the processes of
     this machine share the versions of local memory, None for another cache. ``rows`` are the
     keys of those rows of one of the tables that it depends on in place of all, if it finds them.
+    ``row_by`` is the unique column by which it finds one row, on which it depends likewise.
     """
 
     sql: str
@@ -48,6 +50,7 @@ class Explanation(NamedTuple):
     invalidated_by: tuple[str, ...]
     board: str | None = None
     rows: tuple[Any, ...] = ()
+    row_by: str | None = None
 
     def __str__(self) -> str:
         tables = ", ".join(self.tables) or "none"
@@ -66,6 +69,11 @@ class Explanation(NamedTuple):
             if self.rows:
                 rows = ", ".join(map(repr, self.rows))
                 lines.append(("Rows", f"{rows}; if found, writes of others leave the result"))
+            if self.row_by is not None:
+                found = (
+                    f"found by {self.row_by}; if there is one, writes of others leave the result"
+                )
+                lines.append(("Row", found))
             lines += [
                 ("Key", str(self.key)),
                 ("Kept", kept),
@@ -173,7 +181,8 @@ def _explained(unused: Any, result_type: str) -> Explanation:
         timeout,
         _displayed(_tables_changing(connection, tables)),
         path_of_board(),
-        () if compiled.rows is None else tuple(sorted(compiled.rows.rows)),
+        tuple(sorted(compiled.rows.rows)) if isinstance(compiled.rows, RowsAsked) else (),
+        compiled.rows.column if isinstance(compiled.rows, ByValue) else None,
     )
 
 

@@ -139,7 +139,15 @@ class ExplainTests(CacheTestCase):
         line = "Rows:           1, 2; if found, writes of others leave the result"
         self.assertIn(line, str(explanation).splitlines())
         self.assertEqual(explain(lambda: Tag.objects.get(pk=1)).rows, (1,))
-        self.assertEqual(explain(Tag.objects.filter(name="x")).rows, ())
+        self.assertEqual(explain(Tag.objects.filter(name__gt="x")).rows, ())
+
+    def test_a_row_found_by_a_unique_column(self) -> None:
+        explanation = explain(lambda: Tag.objects.get(name="x"))
+        self.assertEqual((explanation.rows, explanation.row_by), ((), "name"))
+        line = "Row:            found by name; if there is one, writes of others leave the result"
+        self.assertIn(line, str(explanation).splitlines())
+        self.assertIsNone(explain(lambda: Tag.objects.filter(name="x").exists()).row_by)
+        self.assertIsNone(explain(Tag.objects.get_queryset().filter(pk=1, name="x")).row_by)
 
     def test_managers_and_models_are_all_their_rows(self) -> None:
         for value in (Book, Book.objects):

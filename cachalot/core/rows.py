@@ -31,9 +31,9 @@ _SIZES = range(-(2**63), 2**63)
 
 
 class Key(NamedTuple):
-    """The column of a table's primary key, and what values of it are equal only to themselves.
+    """A column that is a table's primary key or unique, and what its values are.
 
-    ``kind`` is "integer", "text" or "uuid".
+    ``kind`` is "integer", "text" or "uuid". Values of a primary key are equal only to themselves.
     """
 
     column: str
@@ -50,13 +50,20 @@ def row_keys(key: Key, values: Iterable[Any]) -> frozenset[RowKey] | None:
 
     Values of one row are equal whoever gives them: those of other types the database converts.
     """
-    expected = _TYPES[key.kind]
     found: set[RowKey] = set()
     for value in values:
-        if type(value) is uuid.UUID and key.kind == "text":
-            # As Django stores it (``UUIDField.get_db_prep_value()``).
-            value = value.hex
-        if type(value) is not expected or (type(value) is int and value not in _SIZES):
+        value = as_stored(key, value)
+        if value is None:
             return None
         found.add(value)
     return frozenset(found) if len(found) <= MAX_ROWS else None
+
+
+def as_stored(key: Key, value: Any) -> RowKey | None:
+    """Return a value of a column as the column has it; None if the database converts it."""
+    if type(value) is uuid.UUID and key.kind == "text":
+        # As Django stores it (``UUIDField.get_db_prep_value()``).
+        return value.hex
+    if type(value) is not _TYPES[key.kind] or (type(value) is int and value not in _SIZES):
+        return None
+    return value  # type: ignore[no-any-return]

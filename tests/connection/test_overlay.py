@@ -10,7 +10,8 @@ from cachalot.core.connection.overlay import Entry, Overlay
 
 def entry_of(overlay: Overlay, *tables: str, payload: bytes = b"rows") -> Entry:
     stored = Stored(payload, 0.0, 0.0)
-    return Entry(tables, tuple("shared" for _ in tables), overlay.versions(tables), stored)
+    shared = tuple("shared" for _ in tables)
+    return Entry(tables, shared, overlay.versions(tables), stored, shared)
 
 
 def put(overlay: Overlay, key: str, entry: Entry) -> None:

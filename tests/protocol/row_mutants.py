@@ -31,6 +31,7 @@ from tests.protocol.row_world import (
     Answer,
     Dependencies,
     Entry,
+    Kept,
     Process,
     Query,
     Scenario,
@@ -185,9 +186,9 @@ class OwnInsertPublished(Rows):
     def is_valid(self, entry: Entry, process: Process) -> bool:
         return not process.writes and super().is_valid(entry, process)
 
-    def _kept(self, process: Process, query: Query, entry: Entry) -> Process:
+    def _kept(self, process: Process, kept: Kept) -> Process:
         first, *levels = process.levels
-        first = first._replace(kept=(*first.kept, (query, entry)))
+        first = first._replace(kept=(*first.kept, kept))
         return process._replace(levels=(first, *levels))
 
 

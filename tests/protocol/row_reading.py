@@ -12,6 +12,7 @@ from tests.protocol.row_world import (
     Dependencies,
     Entry,
     Exposure,
+    Kept,
     Process,
     Query,
     State,
@@ -41,15 +42,22 @@ class RowReading(RowCourse):
             entry = world.entries[self.queries.index(query)]
             words = f"gets the entry of {query.name}, {self.shown(entry)}"
             process = process._replace(entry=entry)
-            if entry is not None:
-                known = {*self.asked_before(query)}
-                todo += [one for one in entry.dependencies if one not in known]
         else:
             process, words = self._get(world, process, item)
         process = process._replace(todo=tuple(todo))
         if todo:
             return self._said(who, words, self._with(world, who, process))
         return self._decide(world, who, process, words)
+
+    def _named_by(self, process: Process, before: Dependencies) -> Dependencies:
+        """Return the row that only the entry names, where all else is in force."""
+        entry = process.entry
+        if entry is None:
+            return ()
+        under = list(zip(entry.dependencies, entry.versions, strict=True))
+        if any(process.got[one] != version for one, version in under if one in before):
+            return ()
+        return tuple(one for one, _ in under if one not in before and process.got[one] == UNREAD)
 
     def _excused(self, world: World) -> frozenset[Exposure]:
         shown = {(state.who, state.line) for state in world.history}
@@ -68,15 +76,19 @@ class RowReading(RowCourse):
 
     def _decide(self, world: World, who: int, process: Process, words: str) -> Step:
         kind, query = self._statement_of(who, process)
-        missing = tuple(one for one in self.asked_before(query) if process.got[one] is None)
-        if kind == "look" or not missing:
+        before = self.asked_before(query)
+        missing = tuple(one for one in before if process.got[one] is None)
+        if missing and kind != "look":
+            process = process._replace(step="add", todo=missing)
+        elif named := self._named_by(process, before):
+            process = process._replace(step="look", todo=named)
+        else:
             return self._serve(world, who, process, words)
-        process = process._replace(step="add", todo=missing)
         return self._said(who, words, self._with(world, who, process))
 
     def _serve(self, world: World, who: int, process: Process, words: str) -> Step:
         kind, query = self._statement_of(who, process)
-        kept = [one for level in process.levels for of, one in level.kept if of == query]
+        kept = [one.own for level in process.levels for one in level.kept if one.query == query]
         entries = [entry for entry in (process.entry, *kept) if entry is not None]
         entry = next((entry for entry in entries if self.is_valid(entry, process)), None)
         if entry is not None:
@@ -147,7 +159,7 @@ class RowReading(RowCourse):
         if any(process.got[one] is None for one in before):
             process = process._replace(step="again", todo=before)
             return self._said(who, words, self._with(world, who, process))
-        return self._serve(world, who, process, words)
+        return self._decide(world, who, process, words)
 
     def _add(
         self, world: World, who: int, process: Process, dependency: int
@@ -168,7 +180,7 @@ class RowReading(RowCourse):
         if any(process.got[one] is None for one in before):
             process = self._begin_to_ask(who, process._replace(entry=None))
             return self._said(who, words, self._with(world, who, process))
-        return self._serve(world, who, process, words)
+        return self._decide(world, who, process, words)
 
     def query(self, world: World, who: int, process: Process) -> Step:
         query = self._statement_of(who, process)[1]
@@ -190,12 +202,17 @@ class RowReading(RowCourse):
         versions = tuple(process.got[one] for one in dependencies)
         entry = Entry(dependencies, versions, process.answer)
         if process.levels:
-            return self._arrive(who, self._kept(process, query, entry))
+            own = entry
+            if query.value:
+                # Inside, the word of the table is enough.
+                own = Entry((TABLE,), (process.got[TABLE],), process.answer)
+            return self._arrive(who, self._kept(process, Kept(query, own, entry)))
         return Process(process.line, "put", entry=entry)
 
-    def _kept(self, process: Process, query: Query, entry: Entry) -> Process:
+    def _kept(self, process: Process, kept: Kept) -> Process:
         *levels, top = process.levels
-        top = top._replace(kept=(*top.kept, (query, entry)))
+        others = tuple(one for one in top.kept if one.query != kept.query)
+        top = top._replace(kept=(*others, kept))
         return process._replace(levels=(*levels, top))
 
     def put(self, world: World, who: int, process: Process) -> Step:
@@ -225,22 +242,28 @@ class RowReading(RowCourse):
         process, words = self._get(world, process, learned)
         if process.got[learned] is None:
             process = process._replace(step="add_learned")
-            return self._said(who, words, self._with(world, who, process))
+            return self._said(who, words, self._with(world, who, process), answer=process.answer)
         if self.scenario.at_once:
             confirmed = self.confirm(world, who, process)
             return confirmed._replace(event=confirmed.event._replace(what=f"{words}, T with it"))
-        return self._said(who, words, self._with(world, who, self._learn_on(who, process)))
+        return self._said(
+            who, words, self._with(world, who, self._learn_on(who, process)), answer=process.answer
+        )
 
     def add_learned(self, world: World, who: int, process: Process) -> Step:
         world, process, words = self._add(world, who, process, self._learned(who, process))
         process = process._replace(step="learn")
-        return self._said(who, words, self._with(world, who, self._learn_on(who, process)))
+        return self._said(
+            who, words, self._with(world, who, self._learn_on(who, process)), answer=process.answer
+        )
 
     def confirm(self, world: World, who: int, process: Process) -> Step:
         found = world.versions[TABLE]
         process = process._replace(is_confirmed=found == process.got[TABLE], step="confirm")
         words = f"gets T: {'missing' if found is None else found[0] or 'pending'}"
-        return self._said(who, words, self._with(world, who, self._learn_on(who, process)))
+        return self._said(
+            who, words, self._with(world, who, self._learn_on(who, process)), answer=process.answer
+        )
 
     def _learned(self, who: int, process: Process) -> int:
         query = self._statement_of(who, process)[1]
@@ -248,10 +271,11 @@ class RowReading(RowCourse):
 
     def _learn_on(self, who: int, process: Process) -> Process:
         """Go to the next step of learning; behind it, choose what the answer is stored under."""
-        following = self.learn_plan[self.learn_plan.index(process.step) + 1 :]
-        if following:
-            return process._replace(step=following[0])
+        step = process.step
+        following = self.learn_plan[self.learn_plan.index(step) + 1 :]
         narrow = (REST, self._learned(who, process))
+        if following and (step != "learn" or self._usable(process, narrow)):
+            return process._replace(step=following[0])
         is_narrow = process.is_confirmed and self._usable(process, narrow)
         return self._prepare(who, process, narrow if is_narrow else (TABLE,))
 

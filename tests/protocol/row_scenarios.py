@@ -93,6 +93,8 @@ MANY = in_transaction(*write(UPDATE_1, UPDATE_2, UPDATE_3))
 PAIR = in_transaction(*write(UPDATE_1, UPDATE_2))
 #: Reads a row without writing anything.
 PUBLISHES = in_transaction(("read", ROW_1))
+#: The same of a row that only the result names.
+PUBLISHES_FOUND = in_transaction(("read", VALUE), ("read", VALUE))
 #: Reads a row, changes another, and reads the first again.
 BESIDE = in_transaction(("read", ROW_1), *write(UPDATE_2), ("read", ROW_1))
 
@@ -167,6 +169,13 @@ SCENARIOS = (
         kills=1,
         evictions=1,
         lost_calls=1,
+    ),
+    Scenario(
+        "a transaction that publishes the row of a value, and a writer of the row",
+        {"R1": PUBLISHES_FOUND, "W1": write(MOVE), "R2": (("look", VALUE),)},
+        warm="versions",
+        evictions=1,
+        at_once=True,
     ),
     Scenario(
         "all rows, and writers of one and of the rest",

@@ -272,7 +272,7 @@ class RowStage(Replay):
             return word, self.version_keys[dependency]
         if word in {"get", "set"}:
             is_published = process.step == "publish"
-            query = process.levels[0].kept[process.i][0] if is_published else statement[1]
+            query = process.levels[0].kept[process.i].query if is_published else statement[1]
             return word, self.entry_keys[self.protocol.queries.index(query)]
         return word, ""
 

@@ -81,11 +81,19 @@ class Entry(NamedTuple):
         return all(one in versions for one in zip(self.dependencies, self.versions, strict=True))
 
 
+class Kept(NamedTuple):
+    """What a transaction has read: what it finds itself, and what others may find in the end."""
+
+    query: Query
+    own: Entry
+    published: Entry
+
+
 class Level(NamedTuple):
     """A transaction, or a savepoint in it."""
 
     writes: tuple[Write, ...] = ()
-    kept: tuple[tuple[Query, Entry], ...] = ()
+    kept: tuple[Kept, ...] = ()
 
 
 class Exposure(NamedTuple):

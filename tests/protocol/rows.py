@@ -134,7 +134,7 @@ class Rows(RowReading):
         return self._said(who, said, self._with(world, who, process))
 
     def publish(self, world: World, who: int, process: Process) -> Step:
-        query, entry = process.levels[0].kept[process.i]
+        query, _, entry = process.levels[0].kept[process.i]
         step = self._stored(world, query, entry)
         process = process._replace(i=process.i + 1)
         if process.i == len(process.levels[0].kept):

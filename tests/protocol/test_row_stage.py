@@ -12,7 +12,7 @@ from django.test import TransactionTestCase, override_settings
 from cachalot.core import rows
 from cachalot.core.cache.store import Store
 from cachalot.core.connection import overlay
-from cachalot.core.reading.by_rows import RowsAsked
+from cachalot.core.reading.by_rows import ByValue, RowsAsked
 from cachalot.core.schema.version_keys import version_keys
 from cachalot.core.writing import plans
 from tests.protocol.actors import CACHE_ALIAS, Divergence
@@ -23,20 +23,25 @@ from tests.protocol.row_scenarios import (
     HALF,
     INSERT_1,
     INSERT_3,
+    INSERT_A,
     INSERTED,
     INVALIDATE,
     MANY,
+    MOVE,
     PAIR,
     PUBLISHES,
+    PUBLISHES_FOUND,
     ROW_1,
     ROW_3,
     ROWS,
     SOME,
     SWAP,
+    TAKE,
     TAKEN_BACK,
     UPDATE_1,
     UPDATE_2,
     UPSERT_1,
+    VALUE,
     in_transaction,
     write,
 )
@@ -65,6 +70,8 @@ EVERY = (
     ),
     Scenario("some rows and an INSERT", {"W1": write(INSERT_3), "R1": reads(SOME)}),
     Scenario("all rows and a writer of one", {"W1": write(UPDATE_1), "R1": reads(ALL)}),
+    Scenario("a value and a writer of its row", {"W1": write(MOVE), "R1": reads(VALUE)}),
+    Scenario("a value and invalidate()", {"W1": INVALIDATE, "R1": reads(VALUE)}),
 )
 #: More of both: as many runs as it takes to play each step of each situation.
 COVERED = (
@@ -99,6 +106,29 @@ COVERED = (
         "a transaction that publishes a row",
         {"W1": PUBLISHES, "R1": reads(ROW_1)},
         warm="",
+    ),
+    Scenario(
+        "a value that one row gives up and another takes",
+        {"W1": write(MOVE), "W2": write(TAKE), "R1": reads(VALUE)},
+    ),
+    Scenario(
+        "a value whose row is deleted, and that another INSERT takes",
+        {"W1": write(DELETE_1), "W2": write(INSERT_A), "R1": reads(VALUE)},
+    ),
+    Scenario(
+        "a value on a cold cache",
+        {"W1": write(MOVE), "R1": reads(VALUE)},
+        warm="",
+        evictions=1,
+    ),
+    Scenario(
+        "a value and a writer of another row",
+        {"W1": in_transaction(*write(DELETE_1, INSERT_A)), "R1": reads(VALUE)},
+    ),
+    Scenario(
+        "a transaction that publishes the row of a value",
+        {"R1": PUBLISHES_FOUND, "W1": INVALIDATE, "R2": reads(VALUE)},
+        warm="versions",
     ),
 )
 
@@ -148,6 +178,7 @@ class RowStageTests(TransactionTestCase):
 
     def test_mistakes_in_the_real_code_are_noticed(self) -> None:
         renew, to_renew = Store.renew, plans.keys_to_renew
+        nonce_learnt = Store.nonce_learnt
 
         def rows_first(store: Store, keys: Any, *arguments: Any, **options: Any) -> Any:
             return renew(store, dict(reversed(keys.items())), *arguments, **options)
@@ -166,7 +197,24 @@ class RowStageTests(TransactionTestCase):
                 level.rows[table] = frozenset(sorted(known)[: EveryRowStep.most_rows])
             level.versions.update(versions)
 
+        def table_first(
+            store: Store, learnt_key: str, version_keys: Any, nonces: Any
+        ) -> str | None:
+            if not store.are_in_force(version_keys, nonces):
+                return None
+            return store.nonces((learnt_key,)).get(learnt_key)
+
+        def whatever_the_table(
+            store: Store, learnt_key: str, version_keys: Any, nonces: Any
+        ) -> str | None:
+            learnt = nonce_learnt(store, learnt_key, version_keys, nonces)
+            return learnt or store.nonces((learnt_key,)).get(learnt_key)
+
+        def of_any_result(value: ByValue, result: list[Any]) -> Any:
+            return value.by_rows.asked((1,))
+
         row, missing, rest, upsert, some, a_list = (EVERY[at] for at in (0, 3, 4, 6, 7, 8))
+        value, moved = EVERY[9], COVERED[-5]
         own, many = COVERED[1], COVERED[8]
         for scenario, target, name, mistake in (
             (row, plans, "row_keys_to_renew", lambda alias, table: ()),
@@ -178,6 +226,11 @@ class RowStageTests(TransactionTestCase):
             (some, RowsAsked, "are_found", lambda asked, result: bool(result)),
             (own, overlay.Overlay, "dirty", frozenset()),
             (many, overlay.Level, "add", first_rows),
+            (value, Store, "nonce_learnt", table_first),
+            (value, Store, "nonce_learnt", whatever_the_table),
+            (value, Store, "nonce_learnt", lambda *arguments: None),
+            (value, Store, "are_in_force", lambda *arguments: True),
+            (moved, ByValue, "found_in", of_any_result),
         ):
             with (
                 self.subTest(f"{name}, {scenario.name}"),

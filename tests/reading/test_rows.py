@@ -1,10 +1,11 @@
-"""Reads of rows by their primary key, and what writes of other rows leave of them."""
+"""Reads of rows by a unique column, and what writes of other rows leave of them."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
 from typing import Any
+from unittest import skipIf
 
 from django.contrib.sessions.models import Session
 from django.db import connection, models, transaction
@@ -60,6 +61,7 @@ class WritesOfOthersTests(RowTestCase):
             lambda: self.two.save(update_fields=["name"]),
             lambda: others.update(name="x"),
             lambda: others.filter(name="x").update(name=F("name")),
+            lambda: Tag.objects.filter(name="x").filter(pk=self.two.pk).update(name=F("name")),
             lambda: Tag.objects.filter(pk__in=[self.two.pk, self.three.pk]).update(
                 name=Upper("name")
             ),
@@ -85,6 +87,7 @@ class WritesOfOthersTests(RowTestCase):
         for read in (
             lambda: Tag.objects.get(pk=pk).name,
             lambda: Tag.objects.get(id=pk, name="a").pk,
+            lambda: Tag.objects.filter(name="a").filter(pk=pk).exists(),
             lambda: Tag.objects.filter(pk=pk).exists(),
             lambda: Tag.objects.filter(pk=pk).first().name,  # type: ignore[union-attr]
             lambda: list(Tag.objects.filter(pk=pk).values_list("name")),
@@ -304,6 +307,214 @@ class WritesOfTheRowTests(RowTestCase):
         self.assertKept(
             self.get, lambda: in_thread(lambda: Tag.objects.filter(pk=self.two.pk).update(name="y"))
         )
+
+
+class FoundRowsTests(RowTestCase):
+    """Rows that only the result names."""
+
+    def get_a(self) -> int | None:
+        found = Tag.objects.filter(name="a").first()
+        return None if found is None else found.pk
+
+    def create(self) -> Any:
+        return Tag.objects.create(name=uuid.uuid4())
+
+    def test_each_form_of_asking_for_a_value(self) -> None:
+        for read in (
+            lambda: Tag.objects.get(name="a").pk,
+            lambda: Tag.objects.filter(name="a").first().pk,  # type: ignore[union-attr]
+            lambda: Tag.objects.filter(name__in=["a"]).get().pk,
+            lambda: [tag.name for tag in Tag.objects.filter(name="a", pk__gt=0)],
+            lambda: list(Tag.objects.filter(name="a").values_list("name", "pk")),
+            lambda: list(Tag.objects.filter(name="a").values("id")),
+            lambda: Tag.objects.only("pk").get(name="a").pk,
+            lambda: Tag.objects.filter(name="a").annotate(upper=Upper("name")).get().upper,
+            lambda: [tag.pk for tag in Tag.objects.filter(name="a").iterator()],
+            lambda: Tag.objects.in_bulk(["a"], field_name="name")["a"].pk,
+        ):
+            with self.subTest():
+                self.assertKept(read, self.two.save, self.create, lambda: self.two.save())
+                self.assertGone(read, self.one.save)
+
+    def test_without_the_local_tier(self) -> None:
+        with self.settings(CACHALOT_LOCAL_SIZE=0):
+            self.assertKept(self.get_a, self.two.save, self.create)
+            self.assertGone(self.get_a, self.one.save, lambda: Tag.objects.update(name=F("name")))
+
+    def test_what_may_have_changed_the_row(self) -> None:
+        def run() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("UPDATE library_tag SET name = 'z' WHERE name = 'a'")
+
+        row = Tag.objects.filter(pk=self.one.pk)
+        self.assertGone(
+            self.get_a,
+            self.one.save,
+            lambda: row.update(name="x"),
+            lambda: row.update(name="a"),
+            run,
+            lambda: Tag.objects.filter(name="z").update(name="a"),
+            lambda: invalidate(Tag),
+            self.one.delete,
+        )
+
+    def test_a_value_that_changes_hands(self) -> None:
+        def rename(tag: Tag, name: str) -> None:
+            Tag.objects.filter(pk=tag.pk).update(name=name)
+
+        def swap() -> None:
+            with transaction.atomic():
+                rename(self.one, "x")
+                rename(self.two, "a")
+                rename(self.one, "b")
+
+        self.assertGone(self.get_a, swap)
+        self.assertEqual(self.get_a(), self.two.pk)
+        self.assertKept(self.get_a, lambda: rename(self.one, "z"), self.three.save)
+        self.assertGone(self.get_a, lambda: rename(self.two, "y"), lambda: rename(self.three, "a"))
+        self.assertEqual(self.get_a(), self.three.pk)
+
+    def test_a_value_of_a_row_that_comes_again(self) -> None:
+        def recreate() -> None:
+            with transaction.atomic():
+                Tag.objects.filter(name="a").delete()
+                Tag.objects.create(name="a")
+
+        first = self.get_a()
+        self.assertGone(self.get_a, self.one.delete, lambda: Tag.objects.create(name="a"), recreate)
+        self.assertNotEqual(self.get_a(), first)
+
+    def test_a_value_that_nobody_has(self) -> None:
+        def read() -> Any:
+            return [tag.pk for tag in Tag.objects.filter(name="d")]
+
+        self.assertGone(read, self.create, lambda: Tag.objects.create(name="d"))
+        self.assertKept(read, self.create)
+
+    def test_a_value_that_an_upsert_gives_to_a_row(self) -> None:
+        def upsert() -> None:
+            fields: dict[str, Any] = {"update_conflicts": True, "update_fields": ["name"]}
+            if connection.features.supports_update_conflicts_with_target:
+                fields["unique_fields"] = ["pk"]
+            Tag.objects.bulk_create([Tag(pk=self.one.pk, name="new")], **fields)
+
+        self.assertGone(self.get_a, upsert)
+
+    def test_from_another_connection(self) -> None:
+        def rename() -> None:
+            Tag.objects.filter(pk=self.one.pk).update(name="x")
+            Tag.objects.filter(pk=self.two.pk).update(name="a")
+
+        self.assertKept(self.get_a, lambda: in_thread(self.three.save))
+        self.assertGone(self.get_a, lambda: in_thread(rename))
+        self.assertEqual(self.get_a(), self.two.pk)
+        self.assertEqual(in_thread(self.get_a), self.two.pk)
+
+    def test_what_does_not_name_the_row(self) -> None:
+        for read in (
+            lambda: Tag.objects.filter(name="a").exists(),
+            lambda: Tag.objects.filter(name="a").count(),
+            lambda: list(Tag.objects.filter(name="a").values_list("name")),
+            lambda: set(Tag.objects.filter(name__in=["a", "b"]).values_list("pk")),
+            lambda: [tag.pk for tag in Tag.objects.filter(models.Q(name="a") | models.Q(name="b"))],
+            lambda: [tag.pk for tag in Tag.objects.exclude(name="a")],
+            lambda: [tag.pk for tag in Tag.objects.filter(name__startswith="a")],
+        ):
+            with self.subTest():
+                self.assertGone(read, self.three.save)
+
+    def test_a_column_that_is_not_unique(self) -> None:
+        Author.objects.create(name="Ann")
+
+        def read() -> Any:
+            return [author.pk for author in Author.objects.filter(name="Ann")]
+
+        self.assertGone(read, lambda: Author.objects.create(name="Ann"))
+
+    def test_joined_tables_count_whole(self) -> None:
+        book = Book.objects.create(title="A")
+        book.tags.add(self.one)
+
+        def read() -> Any:
+            return [tag.pk for tag in Tag.objects.filter(name="a", books__title="A")]
+
+        self.assertKept(read, self.two.save)
+        self.assertGone(read, Book(title="B").save, self.one.save)
+
+    def test_texts_that_the_database_takes_for_equal(self) -> None:
+        def read() -> Any:
+            return [tag.pk for tag in Tag.objects.filter(name="A ")]
+
+        self.assertGone(
+            read,
+            lambda: Tag.objects.filter(pk=self.one.pk).update(name="x"),
+            lambda: Tag.objects.filter(pk=self.two.pk).update(name="a"),
+        )
+
+    def test_in_transactions(self) -> None:
+        def read_in_transaction() -> Any:
+            with transaction.atomic():
+                Author.objects.create(name="Ann")
+                result = self.get_a()
+                self.assertHits(self.get_a)
+                return result
+
+        read_in_transaction()
+        self.assertHits(self.get_a)
+        self.assertKept(self.get_a, self.two.save, read_in_transaction)
+        self.assertGone(self.get_a, self.one.save)
+
+    def test_what_the_transaction_has_written_itself(self) -> None:
+        self.get_a()
+        with transaction.atomic():
+            Tag.objects.filter(pk=self.one.pk).update(name="x")
+            self.assertIs(self.get_a(), None)
+            with transaction.atomic():
+                four = Tag.objects.create(name="a")
+                self.assertEqual((self.get_a(), self.get_a()), (four.pk, four.pk))
+                transaction.set_rollback(True)
+            self.assertIs(self.get_a(), None)
+            transaction.set_rollback(True)
+        self.assertEqual(self.get_a(), self.one.pk)
+
+    def test_a_block_around_what_was_found(self) -> None:
+        read = cached(self.get_a)
+        self.get_a()
+        self.assertEqual(read(), self.one.pk)
+        self.assertEqual(count_queries(read), (self.one.pk, 0))
+        Tag.objects.filter(pk=self.one.pk).update(name="x")
+        self.assertIs(read(), None)
+
+    def behind_next_query(self, act: Callable[[], Any]) -> None:
+        def also(execute: Any, sql: str, *arguments: Any) -> Any:
+            result = execute(sql, *arguments)
+            connection.execute_wrappers.remove(also)
+            in_thread(act)
+            return result
+
+        connection.execute_wrappers.append(also)
+
+    @skipIf(connection.vendor == "sqlite", "SQLite locks out whoever writes meanwhile.")
+    def test_a_write_behind_the_query(self) -> None:
+        """The row that was found may have been written before its version is asked for."""
+        for prepare in (self.create, lambda: invalidate(Tag)):
+            prepare()  # which may give one nonce to the table and to its rest
+            with self.subTest():
+                row = Tag.objects.filter(pk=self.one.pk)
+                self.behind_next_query(lambda row=row: row.update(name="x"))  # type: ignore[misc]
+                self.assertEqual(self.get_a(), self.one.pk)
+                self.assertIs(self.get_a(), None)
+                row.update(name="a")
+
+    @skipIf(connection.vendor == "sqlite", "SQLite locks out whoever writes meanwhile.")
+    def test_a_write_behind_the_query_of_a_transaction(self) -> None:
+        invalidate(Tag)
+        row = Tag.objects.filter(pk=self.one.pk)
+        with transaction.atomic():
+            self.behind_next_query(lambda: row.update(name="x"))
+            self.assertEqual(self.get_a(), self.one.pk)
+            self.assertFresh(self.get_a, self.get_a())
+        self.assertIs(self.get_a(), None)
 
 
 class TransactionTests(RowTestCase):

@@ -1,4 +1,7 @@
-"""Which tables have rows that are told apart: where a write of one row changes that row alone."""
+"""Which tables have rows that are told apart: where a write of one row changes that row alone.
+
+And which other columns of them lead to one row at most.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,14 @@ ID = Key("id", "integer")
 
 
 class Table(NamedTuple):
-    """A table "strange", or what else has this name, and what tells its rows apart."""
+    """A table "strange", or what else has this name, what tells its rows apart, what is unique."""
 
     name: str
     vendors: tuple[str, ...]
     made_by: tuple[str, ...]
     key: Key | None
     dropped_by: tuple[str, ...] = ("DROP TABLE strange",)
+    unique: frozenset[Key] = frozenset()
 
 
 CHILD_DROPPED = ("DROP TABLE strange_child", "DROP TABLE strange")
@@ -41,7 +45,122 @@ SELF = (
     "CREATE TABLE strange (id integer PRIMARY KEY, other integer,"
     " FOREIGN KEY (other) REFERENCES strange (id) ON DELETE {})"
 )
+
+
+def with_column(
+    name: str, vendors: tuple[str, ...], column: str, kind: str = "", *more: str
+) -> Table:
+    """Return a table with a second column; a ``kind`` if it leads to one row at most."""
+    made_by = f"CREATE TABLE strange (id integer NOT NULL PRIMARY KEY, {column})"
+    unique = frozenset({Key("other", kind)} if kind else ())
+    return Table(name, vendors, (made_by, *more), ID, unique=unique)
+
+
+EXACT = ("sqlite", "postgresql")
+UNIQUE = (
+    with_column("another integer", ALL, "other integer NOT NULL UNIQUE", "integer"),
+    with_column("another text", ALL, "other varchar(9) NOT NULL UNIQUE", "text"),
+    with_column("another UUID", POSTGRESQL, "other uuid NOT NULL UNIQUE", "uuid"),
+    with_column("a column that may be empty", ALL, "other integer UNIQUE"),
+    with_column("a column that is not unique", ALL, "other integer NOT NULL"),
+    with_column("a number that is unique", ALL, "other decimal(9, 2) NOT NULL UNIQUE"),
+    with_column(
+        "two columns that are unique together",
+        ALL,
+        "other integer NOT NULL, more integer NOT NULL, UNIQUE (other, more)",
+    ),
+    with_column(
+        "an index that is unique",
+        ALL,
+        "other integer NOT NULL",
+        "integer",
+        "CREATE UNIQUE INDEX strange_other ON strange (other)",
+    ),
+    with_column(
+        "an index beside the constraint",
+        ALL,
+        "other integer NOT NULL UNIQUE",
+        "integer",
+        "CREATE UNIQUE INDEX strange_other ON strange (other)",
+    ),
+    with_column(
+        "an index that is called as nothing else",
+        EXACT,
+        "other integer NOT NULL",
+        "integer",
+        'CREATE UNIQUE INDEX "pk" ON strange (other)',
+    ),
+    with_column(
+        "an index that is not unique",
+        ALL,
+        "other integer NOT NULL",
+        "",
+        "CREATE INDEX strange_other ON strange (other)",
+    ),
+    with_column(
+        "an index of some rows",
+        EXACT,
+        "other integer NOT NULL",
+        "",
+        "CREATE UNIQUE INDEX strange_other ON strange (other) WHERE other > 3",
+    ),
+    with_column(
+        "an index of an expression",
+        EXACT,
+        "other varchar(9) NOT NULL",
+        "",
+        "CREATE UNIQUE INDEX strange_other ON strange (lower(other))",
+    ),
+    with_column(
+        "an index with another column in it",
+        POSTGRESQL,
+        "other integer NOT NULL",
+        "integer",
+        "CREATE UNIQUE INDEX strange_other ON strange (other) INCLUDE (id)",
+    ),
+    with_column(
+        "a constraint that is checked later", POSTGRESQL, "other integer NOT NULL UNIQUE DEFERRABLE"
+    ),
+    with_column(
+        "an index that counts blanks at the end", POSTGRESQL, "other char(9) NOT NULL UNIQUE"
+    ),
+    with_column(
+        "a text that is unique without case",
+        ("sqlite",),
+        "other varchar(9) COLLATE NOCASE NOT NULL UNIQUE",
+    ),
+    with_column(
+        "an index that tells apart what is equal",
+        ("sqlite",),
+        "other varchar(9) COLLATE NOCASE NOT NULL",
+        "",
+        "CREATE UNIQUE INDEX strange_other ON strange (other COLLATE BINARY)",
+    ),
+    with_column(
+        "a text of fewer characters than there are",
+        ("mysql",),
+        "other varchar(9) CHARACTER SET latin1 NOT NULL UNIQUE",
+    ),
+    Table(
+        "a key that tells apart what is equal",
+        ("sqlite",),
+        ("CREATE TABLE strange (id text COLLATE NOCASE, PRIMARY KEY (id COLLATE BINARY))",),
+        None,
+    ),
+    Table(
+        "two tables of the name, one without the constraint",
+        POSTGRESQL,
+        (
+            "CREATE TABLE strange (id integer PRIMARY KEY, other integer NOT NULL UNIQUE)",
+            "CREATE SCHEMA strange_schema",
+            "CREATE TABLE strange_schema.strange (id integer PRIMARY KEY, other integer)",
+        ),
+        ID,
+        ("DROP TABLE strange", "DROP SCHEMA strange_schema CASCADE"),
+    ),
+)
 TABLES = (
+    *UNIQUE,
     Table("an integer", ALL, (PLAIN,), ID),
     Table("a large integer", ALL, ("CREATE TABLE strange (id bigint PRIMARY KEY)",), ID),
     Table("a reference to itself", ALL, (SELF.format("NO ACTION"),), ID),
@@ -201,6 +320,7 @@ class KeyTests(CacheTestCase):
                     known = catalogue.catalogue_of(connection)
                     assert known is not None
                     self.assertEqual(known.keys.get("strange"), table.key)
+                    self.assertEqual(known.unique.get("strange", frozenset()), table.unique)
                 finally:
                     run(*table.dropped_by)
 

@@ -58,6 +58,14 @@ def stored_in(key: str, entry: object, nonces: tuple[str, ...] | None) -> Stored
     return Stored(payload, stored_at, seconds) if checksum == checksum_of(key, payload) else None
 
 
+def nonces_after(entry: object, nonces: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the nonces of an entry, if they are these and one more."""
+    if not isinstance(entry, (tuple, list)) or len(entry) != 5:
+        return None
+    entry_nonces = tuple(entry[1]) if isinstance(entry[1], (tuple, list)) else ()
+    return entry_nonces if entry_nonces and entry_nonces[:-1] == nonces else None
+
+
 def checksum_of(key: str, payload: bytes) -> int:
     # A pickle with a bit flipped may well be loaded, as other rows. And a client that lost count
     # of its answers, after a timeout for instance, gives the answer to another question.

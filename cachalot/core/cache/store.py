@@ -14,7 +14,7 @@ from typing import Any
 from django.core.cache.backends.base import BaseCache
 
 from cachalot.core.cache.backends import keeps_nothing, what_serializer_spoils
-from cachalot.core.cache.entries import Outdated, Stored, checksum_of, stored_in
+from cachalot.core.cache.entries import Outdated, Stored, checksum_of, nonces_after, stored_in
 from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.sides import backend_of
 from cachalot.core.cache.versions import Mark, clock, is_version, new_nonce
@@ -60,12 +60,18 @@ class Store:
         return nonces, self._stored_in(entry_key, entry, nonces), other
 
     def read_either(
-        self, sets: tuple[Sequence[str], Sequence[str]], entry_key: str, other_key: str
+        self,
+        sets: tuple[Sequence[str], Sequence[str]],
+        entry_key: str,
+        other_key: str,
+        *,
+        is_one_unknown: bool = False,
     ) -> tuple[list[tuple[str, ...] | None], tuple[str, ...], Stored | Outdated | None, Any]:
         """Do what ``read()`` does for an entry that may be of either set of versions.
 
         The nonces of each set are told, None while a writer is at work on a key of it; and those
-        that the result is stored under.
+        that the result is stored under. Where the last key of the second set ``is_one_unknown``,
+        only the entry has its nonce, which is for the caller to judge.
         """
         keys = tuple(dict.fromkeys((*sets[0], *sets[1])))
         raws = self.backend.get((*keys, other_key), (entry_key,))
@@ -80,7 +86,11 @@ class Store:
         value = None if entry is None else self.backend.loads(entry)
         stored = None
         if value is not None:
-            for each in nonces:
+            under = list(nonces)
+            if is_one_unknown and under[1] is not None:
+                # Nonces of different keys may be the same.
+                under[1] = nonces_after(value, under[1])
+            for each in under:
                 stored = stored_in(entry_key, value, each)
                 if isinstance(stored, Stored):
                     return nonces, each, stored, other
@@ -159,6 +169,20 @@ class Store:
         """Whether these are the versions now."""
         raws = self.backend.get(version_keys)
         return None not in raws and tuple(map(self.backend.nonce_of, raws)) == nonces
+
+    def nonce_learnt(
+        self, learnt_key: str, version_keys: Sequence[str], nonces: tuple[str, ...]
+    ) -> str | None:
+        """Return the nonce of a key learnt from a result, where these nonces from before hold.
+
+        A missing one is added. The order decides: a writer renews ``version_keys`` first. None is
+        returned if they hold no more, and while a writer is at work on the learnt key.
+        """
+        raws = self.backend.get((learnt_key,))
+        if None in raws:
+            raws = self._add_missing((learnt_key,), raws)
+        nonce = None if None in raws else self.backend.nonce_of(raws[0])
+        return nonce if nonce is not None and self.are_in_force(version_keys, nonces) else None
 
     def entry(self, key: str, nonces: tuple[str, ...] | None) -> Stored | Outdated | None:
         """Return the result stored under these versions, in force or not."""

@@ -21,13 +21,15 @@ class Entry(NamedTuple):
 
     ``shared`` are the nonces in the shared cache and ``private`` those of the overlay (None for a
     table the transaction had not written), both as read before the query and in the order of the
-    sorted ``tables``. ``shared`` is None for a result of a snapshot.
+    sorted ``tables``. ``shared`` is None for a result of a snapshot. ``published`` are the nonces
+    under which others may find it.
     """
 
     tables: tuple[str, ...]
     shared: tuple[str, ...] | None
     private: tuple[str | None, ...]
     stored: Stored
+    published: tuple[str, ...] | None
 
 
 class Level:

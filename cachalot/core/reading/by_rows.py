@@ -1,8 +1,9 @@
-"""Reads of rows by their primary key, which other rows of the table do not concern.
+"""Reads of rows by their primary key or another unique column, which other rows do not concern.
 
 A SELECT that pins the key depends on those rows and on the rest of their table alone, if it finds
 all of them: a row that is there is changed by no INSERT. Where it finds fewer, it depends on the
-table.
+table. One that pins another unique column depends likewise on the row that it finds, which only
+the result names: no other row can take the value as long as that one has it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from cachalot.core.collecting import RowsRead, nonces_by_key
-from cachalot.core.reading.pinned import Pinned
-from cachalot.core.rows import ROW_KEYS, Key, RowKey, are_told_apart, row_keys
+from cachalot.core.reading.pinned import Pinned, pinned_by_read, selected_by
+from cachalot.core.rows import ROW_KEYS, Key, RowKey, are_told_apart, as_stored, row_keys
 from cachalot.core.schema.introspection import Catalogue
 from cachalot.core.schema.version_keys import rest_key, row_keys_of, version_keys
 from cachalot.core.sql.names import canonical
@@ -25,37 +26,41 @@ _MAX_ASKED = 1000
 class ByRows:
     """What all reads of one text have in common that pin the ``key`` of a canonical ``table``.
 
+    ``position`` is that of the key among the columns of the result, None if it is not selected;
     ``version_keys`` are those of the other tables and of the rest of this one.
     """
 
-    __slots__ = ("_asked", "_row_key", "db_alias", "key", "table", "version_keys")
+    __slots__ = ("_asked", "_row_key", "column", "key", "place", "position", "version_keys")
 
-    def __init__(self, db_alias: str, table: str, key: Key, others: frozenset[str]) -> None:
-        self.db_alias = db_alias
-        self.table = table
+    def __init__(
+        self, db_alias: str, table: str, key: Key, others: frozenset[str], position: int | None
+    ) -> None:
+        self.place = db_alias, table
         self.key = key
+        self.column = key.column
+        self.position = position
         self.version_keys = (*version_keys(db_alias, others), rest_key(db_alias, table))
         self._row_key = row_keys_of(db_alias, table)
         # By the one row that was asked for.
         self._asked: dict[Any, RowsAsked] = {}
 
-    def asked(self, pinned: Pinned, values: tuple[Any, ...]) -> RowsAsked | None:
+    def pinned_by(self, compiler: Any) -> Pinned | None:
+        """Return the condition on the key that a compiler's query has."""
+        return _pinned(compiler, self.column)
+
+    def asked(self, values: tuple[Any, ...]) -> RowsAsked | None:
         """Return the rows that a read with these values asks for; None if tables count whole."""
         # Other values need not have a hash.
         is_one = len(values) == 1 and type(values[0]) in ROW_KEYS
         known = self._asked.get(values[0]) if is_one else None
         if known is not None and type(values[0]) is known.kind:
             return known
-        if pinned.column != self.key.column:
-            return None
         rows = row_keys(self.key, values)
         if not rows:
             return None
         # In the same order everywhere.
         of_rows = map(self._row_key, sorted(rows))
-        asked = RowsAsked(
-            self, rows, pinned.position, (*self.version_keys, *of_rows), type(values[0])
-        )
+        asked = RowsAsked(self, rows, (*self.version_keys, *of_rows), type(values[0]))
         if is_one:
             if len(self._asked) >= _MAX_ASKED:
                 self._asked.clear()
@@ -66,31 +71,68 @@ class ByRows:
 class RowsAsked(NamedTuple):
     """The rows that one read asks for, and the version keys that it depends on if it finds all.
 
-    ``position`` is that of their key among the columns of the result, None if it is not selected;
     ``kind`` is the type of the values by which the read asks for them.
     """
 
     by_rows: ByRows
     rows: frozenset[RowKey]
-    position: int | None
     version_keys: tuple[str, ...]
     kind: type
 
     def told(self, nonces: tuple[str, ...]) -> tuple[dict[str, str], RowsRead]:
         """Return the nonces and the rows as ``Collector.depend()`` takes them."""
-        place = self.by_rows.db_alias, self.by_rows.table
-        return nonces_by_key(self.version_keys, nonces), {place: self.rows}
+        return nonces_by_key(self.version_keys, nonces), {self.by_rows.place: self.rows}
 
     def are_found(self, result: list[Any]) -> bool:
         """Whether all that were asked for are among the rows of a result."""
         if len(self.rows) == 1 or not result:
             return bool(result)
-        if self.position is None:
+        if self.by_rows.position is None:
             return False
-        return self.rows == _keys_in(result, self.position, self.by_rows.key.kind)
+        return self.rows == _keys_in(result, self.by_rows.position, self.by_rows.key.kind)
 
 
-def _keys_in(rows: Iterable[Any], position: int, kind: str) -> set[object]:
+class ByValue:
+    """What all reads of one text have in common that pin one value of a ``unique`` column.
+
+    ``by_rows`` tells how they would depend on the row, had they named it by its key, which they
+    select. ``version_keys`` are those of the other tables and of the rest of this one.
+    """
+
+    __slots__ = ("_unique", "by_rows", "column", "version_keys")
+
+    def __init__(self, by_rows: ByRows, unique: Key) -> None:
+        self.by_rows = by_rows
+        self.column = unique.column
+        self.version_keys = by_rows.version_keys
+        self._unique = unique
+
+    def pinned_by(self, compiler: Any) -> Pinned | None:
+        """Return the condition on the column that a compiler's query has."""
+        return _pinned(compiler, self.column)
+
+    def asked(self, values: tuple[Any, ...]) -> ByValue | None:
+        """Return how a read with these values asks for its row; None if tables count whole."""
+        is_one = len(values) == 1 and as_stored(self._unique, values[0]) is not None
+        return self if is_one else None
+
+    def found_in(self, result: Any) -> RowsAsked | None:
+        """Return the row that a result is or has, as if it had been asked for; None for none."""
+        assert self.by_rows.position is not None
+        rows = result if type(result) is list else [result]
+        keys = _keys_in(rows, self.by_rows.position, self.by_rows.key.kind)
+        return self.by_rows.asked(tuple(keys)) if len(keys) == 1 else None
+
+
+#: What one read asks for.
+Asked = RowsAsked | ByValue
+
+
+def _pinned(compiler: Any, column: str) -> Pinned | None:
+    return next((each for each in pinned_by_read(compiler) if each.column == column), None)
+
+
+def _keys_in(rows: Iterable[Any], position: int, kind: str) -> set[Any]:
     """Return the keys of rows as the driver gives them."""
     keys = {row[position] for row in rows}
     if kind == "uuid":  # MariaDB's driver gives texts
@@ -99,19 +141,34 @@ def _keys_in(rows: Iterable[Any], position: int, kind: str) -> set[object]:
 
 
 def by_rows_of(
-    db_alias: str, schema: Catalogue, pinned: Pinned, sources: list[str]
-) -> ByRows | None:
+    db_alias: str, schema: Catalogue, compiler: Any, sources: list[str]
+) -> ByRows | ByValue | None:
     """Return how a SELECT depends on rows that reads each of ``sources`` once for each time there.
 
     None if its tables count whole.
     """
-    named = [canonical(source) for source in sources]
-    table = canonical(pinned.table)
-    key = schema.keys.get(table)
-    if key is None or key.column != pinned.column or not are_told_apart():
+    pinned = pinned_by_read(compiler)
+    if not pinned or not are_told_apart():
         return None
+    table = canonical(pinned[0].table)
+    key = schema.keys.get(table)
+    if key is None:
+        return None
+    columns = {each.column for each in pinned}
+    unique = None
+    if key.column not in columns:
+        candidates = schema.unique.get(table, frozenset())
+        unique = min((each for each in candidates if each.column in columns), default=None)
+        if unique is None:
+            return None
+    named = [canonical(source) for source in sources]
     others = frozenset(named) - {table}
     beside = schema.read_by(others)
     if named.count(table) != 1 or table in beside or schema.read_by(frozenset({table})) != {table}:
         return None
-    return ByRows(db_alias, table, key, beside)
+    selected = selected_by(compiler)
+    position = selected.index(key.column) if key.column in selected else None
+    by_rows = ByRows(db_alias, table, key, beside, position)
+    if unique is None:
+        return by_rows
+    return None if position is None else ByValue(by_rows, unique)

@@ -12,9 +12,8 @@ from cachalot.core.connection.ready import Ready
 from cachalot.core.connection.state import state_of
 from cachalot.core.connection.wrappers import may_change_statements
 from cachalot.core.reading import known
-from cachalot.core.reading.by_rows import ByRows, RowsAsked, by_rows_of
+from cachalot.core.reading.by_rows import Asked, ByRows, ByValue, by_rows_of
 from cachalot.core.reading.keys import SET_BY_QUERIES, digest_before_params
-from cachalot.core.reading.pinned import Pinned, pinned_by_read
 from cachalot.core.reading.worth import Worth
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.introspection import NONE, Catalogue
@@ -109,20 +108,20 @@ class Plan(NamedTuple):
     timeout: float | None
     digest: Any
     worth: Worth
-    by_rows: ByRows | None = None
+    by_rows: ByRows | ByValue | None = None
 
 
 class CompiledQuery(NamedTuple):
     """The result of one compilation; ``refusal`` says why it must not be cached, or is None.
 
-    ``rows`` are those that it has ``pinned``, None where its tables count whole.
+    ``rows`` are those that it asks for, None where its tables count whole.
     """
 
     sql: str
     params: Any
     refusal: str | None
     plan: Plan
-    rows: RowsAsked | None
+    rows: Asked | None
 
     @property
     def tables(self) -> frozenset[str]:
@@ -150,9 +149,7 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
         params = known.params_of(recalled.known, recalled.values)
         rows = None
         if plan.by_rows is not None and (pinned := recalled.known.pinned) is not None:
-            rows = plan.by_rows.asked(
-                pinned, known.values_pinned_by(recalled.known, recalled.values)
-            )
+            rows = plan.by_rows.asked(known.values_pinned_by(recalled.known, recalled.values))
         return CompiledQuery(recalled.known.sql, params, why_of_plan(plan, params), plan, rows)
     outer = current.compilation
     current.compilation = compilation = Compilation()
@@ -168,12 +165,9 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
         connection.ensure_connection()
     origin = origin_of(connection) if ready is None else ready.origin
     plan = _plans.get((origin, sql))
-    pinned = None
     if plan is None or plan.epoch != catalogue.epoch:
-        pinned = pinned_by_read(compiler)
-        plan = _make_plan(connection, origin, sql, compilation, pinned)
-    elif plan.by_rows is not None:
-        pinned = pinned_by_read(compiler)
+        plan = _make_plan(connection, origin, sql, compilation, compiler)
+    pinned = None if plan.by_rows is None else plan.by_rows.pinned_by(compiler)
     known.remember(compiler, recalled, sql, params, plan, pinned)
     refusal: str | None
     if compilation.locks_rows:
@@ -190,7 +184,7 @@ def compile_query(compiler: Any, ready: Ready | None = None) -> CompiledQuery:
         refusal = why_of_plan(plan, params)
     rows = None
     if plan.by_rows is not None and pinned is not None:
-        rows = plan.by_rows.asked(pinned, pinned.values)
+        rows = plan.by_rows.asked(pinned.values)
     return CompiledQuery(sql, params, refusal, plan, rows)
 
 
@@ -220,7 +214,7 @@ def _make_plan(
     origin: bytes,
     sql: str,
     compilation: Compilation,
-    pinned: Pinned | None = None,
+    compiler: Any = None,
 ) -> Plan:
     # Reading it may outdate what was derived from the one before.
     catalogue.catalogue_of(connection)
@@ -236,7 +230,7 @@ def _make_plan(
         named, tables = tables, schema.read_by(tables)
         if not schema.unexamined.isdisjoint(tables):
             if catalogue.examine(connection):
-                return _make_plan(connection, origin, sql, compilation, pinned)
+                return _make_plan(connection, origin, sql, compilation, compiler)
             schema = None
     if schema is None:
         bypass = _UNKNOWN_SCHEMA
@@ -254,8 +248,8 @@ def _make_plan(
         digest_before_params(origin, sql),
         Worth(),
         None
-        if schema is None or pinned is None or analysis.has_raw_source
-        else by_rows_of(connection.alias, schema, pinned, compilation.sources),
+        if schema is None or compiler is None or analysis.has_raw_source
+        else by_rows_of(connection.alias, schema, compiler, compilation.sources),
     )
     if bypass is None:
         _plans.remember((origin, sql), plan, sql)

@@ -15,7 +15,7 @@ from cachalot.core.cache.recent import recent_versions
 from cachalot.core.cache.store import Store
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import CacheUnavailable, Outcome
-from cachalot.core.reading.by_rows import RowsAsked
+from cachalot.core.reading.by_rows import ByValue, RowsAsked
 from cachalot.core.reading.compiled import Plan
 from cachalot.core.schema import catalogue
 from cachalot.settings import cachalot_settings
@@ -109,6 +109,67 @@ def find_by_rows(
 
 def _seconds_of(stored: Stored | Outdated | None) -> float:
     return 0.0 if stored is None else stored.seconds
+
+
+def find_by_value(
+    store: Store, key: str, plan: Plan, value: ByValue, connection: BaseDatabaseWrapper
+) -> Found:
+    """Do what ``find()`` does for a query that may depend on a row that only its result names.
+
+    Where nothing is found, the nonces of rows are those of the rest of their table.
+    """
+    sets = plan.version_keys, value.version_keys
+    local = _local(key, plan.timeout)
+    if local is not None:
+        hit = local.as_hit()
+        keys = _keys_of(hit, local.nonces, plan, value)
+        if keys is not None and _is_in_force(store, keys, local.nonces):
+            is_of_row = keys is not sets[0]
+            in_force = InForce(None, local.nonces) if is_of_row else InForce(local.nonces, None)
+            return in_force, hit, None, 0.0
+        local_tier.discard(key)
+    generation = recent_versions.generation
+    schema_key = catalogue.schema_key_of(connection)
+    nonces, of_stored, stored, schema = store.read_either(
+        sets, key, schema_key, is_one_unknown=True
+    )
+    for each_keys, each in zip(sets, nonces, strict=True):
+        if each is not None:
+            recent_versions.note(each_keys, each, generation)
+    if not isinstance(stored, Stored):
+        return InForce(*nonces), None, schema, _seconds_of(stored)
+    found = _unpacked(key, of_stored, stored)
+    keys = None if found is None else _keys_of(found, of_stored, plan, value)
+    if keys is sets[0]:
+        return InForce(of_stored, None), found, schema, 0.0
+    if keys is not None:
+        # It may have been written since the entry was stored.
+        of_row = keys[-1:], of_stored[-1:]
+        if store.are_in_force(*of_row):
+            recent_versions.note(*of_row, generation)
+            return InForce(None, of_stored), found, schema, 0.0
+    return InForce(*nonces), None, schema, stored.seconds
+
+
+def _keys_of(
+    hit: Hit, nonces: tuple[str, ...], plan: Plan, value: ByValue
+) -> tuple[str, ...] | None:
+    """Return the keys of the versions that judge a result, None where it names no row."""
+    if len(nonces) == len(plan.version_keys):
+        return plan.version_keys
+    row = value.found_in(hit.rows)
+    return None if row is None else row.version_keys
+
+
+def nonce_of_row(row: RowsAsked, plan_keys: tuple[str, ...], nonces: tuple[str, ...]) -> str | None:
+    """Return the nonce of the row that a query has found, None where it must not count.
+
+    ``nonces`` are those of the query's tables from before it ran. Raise ``CacheUnavailable``, and
+    what the cache raises under ``CACHALOT_CACHE_ERRORS = "raise"``.
+    """
+    row_key = row.version_keys[-1]
+    with cache_in_use((row_key, *plan_keys)) as store:
+        return store.nonce_learnt(row_key, plan_keys, nonces)
 
 
 def _is_in_force(store: Store, keys: tuple[str, ...], nonces: tuple[str, ...]) -> bool:

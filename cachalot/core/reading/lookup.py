@@ -15,10 +15,18 @@ from cachalot.core.collecting import Doubt
 from cachalot.core.connection.overlay import Level
 from cachalot.core.connection.state import State
 from cachalot.core.connection.visibility import Visibility
-from cachalot.core.outcomes import Bypass, Outcome, Unstorable
-from cachalot.core.reading.by_rows import RowsAsked
+from cachalot.core.outcomes import Bypass, CacheUnavailable, Outcome, Unstorable
+from cachalot.core.reading.by_rows import Asked, ByValue
 from cachalot.core.reading.compiled import Plan
-from cachalot.core.reading.finding import Found, InForce, find, find_by_rows, find_of_snapshot
+from cachalot.core.reading.finding import (
+    Found,
+    InForce,
+    find,
+    find_by_rows,
+    find_by_value,
+    find_of_snapshot,
+    nonce_of_row,
+)
 from cachalot.core.reading.reports import report, report_either
 from cachalot.core.reading.snapshots import versions_of_snapshot
 from cachalot.core.schema import catalogue
@@ -35,28 +43,34 @@ class Target(NamedTuple):
     ``shared_versions`` are the nonces in the shared cache, ``own_versions`` those of the
     transaction, both in the order of ``tables``. ``row_versions`` are the nonces by which the
     result is judged instead if it has all the ``rows``; whether it has is the ``doubt`` in which
-    collectors are. Everything in it was read before the query ran. Others wait for the result until
-    the ``lease`` is given back.
+    collectors are. Others wait for the result until the ``lease`` is given back. All was read
+    before the query ran, but for the ``found_versions``, under which others may find what its
+    transaction finds under the shared ones: among them is that of a row which only the result
+    names.
     """
 
     key: str
+    version_keys: tuple[str, ...]
     tables: tuple[str, ...]
     shared_versions: tuple[str, ...] | None
     own_versions: tuple[str | None, ...]
     level: Level | None
     changes: int
-    rows: RowsAsked | None = None
+    rows: Asked | None = None
     row_versions: tuple[str, ...] | None = None
     doubt: Doubt | None = None
     lease: Lease | None = None
+    found_versions: tuple[str, ...] | None = None
 
     def judging(self, result: list[Any]) -> Target:
         """Return the target with the versions that this result depends on; tell the collector.
 
-        Raise ``Unstorable`` if one of them was pending when the query began.
+        Raise ``Unstorable`` if one of them was pending when the query began, or the cache fails.
         """
         if self.rows is None:
             return self
+        if isinstance(self.rows, ByValue):
+            return self._judging_found(self.rows, result)
         is_found = self.rows.are_found(result)
         versions = self.row_versions if is_found else self.shared_versions
         if versions is None:
@@ -65,13 +79,32 @@ class Target(NamedTuple):
             self.doubt.settle(*self.rows.told(versions))
         return self._replace(shared_versions=versions)
 
+    def _judging_found(self, value: ByValue, result: list[Any]) -> Target:
+        if self.shared_versions is None:
+            raise Unstorable(PENDING)
+        row = value.found_in(result)
+        if row is None or self.row_versions is None:
+            return self
+        try:
+            nonce = nonce_of_row(row, self.version_keys, self.shared_versions)
+        except CacheUnavailable as error:
+            raise Unstorable(error.reason) from error
+        if nonce is None:
+            return self
+        versions = (*self.row_versions, nonce)
+        if self.doubt is not None:
+            self.doubt.settle(*row.told(versions))
+        if self.level is None:
+            return self._replace(shared_versions=versions)
+        return self._replace(found_versions=versions)
+
 
 def look_up(
     state: State,
     connection: BaseDatabaseWrapper,
     key: str,
     plan: Plan,
-    rows: RowsAsked | None = None,
+    rows: Asked | None = None,
     *,
     may_wait: bool = False,
 ) -> tuple[Target | None, Hit | None]:
@@ -103,8 +136,19 @@ def look_up(
     if hit is not None:
         return None, hit
     check_schema(connection, plan, schema)
-    of_tables, of_rows = versions
-    target = Target(key, (), of_tables, (), None, state.changes, rows, of_rows, doubt, lease)
+    target = Target(
+        key,
+        plan.version_keys,
+        (),
+        versions.of_tables,
+        (),
+        None,
+        state.changes,
+        rows,
+        versions.of_rows,
+        doubt,
+        lease,
+    )
     return target, None
 
 
@@ -149,7 +193,7 @@ def _look_up_in_transaction(
     connection: BaseDatabaseWrapper,
     key: str,
     plan: Plan,
-    rows: RowsAsked | None,
+    rows: Asked | None,
     seen: Visibility,
 ) -> tuple[Target | None, Hit | None]:
     require_transactional(connection, plan.tables, seen)
@@ -179,7 +223,7 @@ def _look_up_in_transaction(
     if rows is None or shared_versions is not None:
         stored = overlay.get(key, shared_versions, own_versions)
     judging = InForce(shared_versions, row_versions if stored is None else None)
-    if stored is None and row_versions is not None:
+    if stored is None and row_versions is not None and not isinstance(rows, ByValue):
         stored = overlay.get(key, row_versions, own_versions)
     if stored is not None:
         hit = Hit(unpack(stored.payload), Outcome.TRANSACTION_HIT, stored, len(stored.payload))
@@ -195,7 +239,16 @@ def _look_up_in_transaction(
     check_schema(connection, plan, schema)
     level, changes = overlay.levels[-1], state.changes
     target = Target(
-        key, tables, shared_versions, own_versions, level, changes, rows, row_versions, doubt
+        key,
+        plan.version_keys,
+        tables,
+        shared_versions,
+        own_versions,
+        level,
+        changes,
+        rows,
+        row_versions,
+        doubt,
     )
     return target, None
 
@@ -211,13 +264,15 @@ def check_schema(connection: BaseDatabaseWrapper, plan: Plan, version: object) -
 
 
 def _read_shared(
-    connection: BaseDatabaseWrapper, key: str, plan: Plan, rows: RowsAsked | None
+    connection: BaseDatabaseWrapper, key: str, plan: Plan, rows: Asked | None
 ) -> Found:
     """Return what is found in this process and in the cache."""
     keys = plan.version_keys if rows is None else (*plan.version_keys, *rows.version_keys)
     with cache_in_use((*keys, key)) as store:
         if rows is None:
             found = find(store, key, plan, connection)
+        elif isinstance(rows, ByValue):
+            found = find_by_value(store, key, plan, rows, connection)
         else:
             found = find_by_rows(store, key, plan, rows, connection)
     versions, hit, _, _ = found

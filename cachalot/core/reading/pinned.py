@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from django.db.models import lookups
@@ -36,14 +37,13 @@ class Pinned(NamedTuple):
     """The condition that a column of the first table has one of these values.
 
     ``at`` is the position of the first among all values of the WHERE clause, as a fingerprint has
-    them, ``position`` that of the column among those that are selected, None for none.
+    them.
     """
 
     table: str
     column: str
     values: tuple[Any, ...]
     at: int = 0
-    position: int | None = None
 
     def values_among(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return what the same condition pins with these values of the WHERE clause."""
@@ -61,7 +61,8 @@ def pinned_by_write(compiler: Any) -> Pinned | None:
         return Pinned(table, NEW_ROWS, ()) if is_plain_insert else None
     if kind is not UpdateQuery and kind is not DeleteQuery:
         return None
-    pinned = _pinned_in(query)
+    key = getattr(query.get_meta().pk, "column", None)
+    pinned = next((each for each in _pinned_in(query) if each.column == key), None)
     if pinned is None or pinned.table != table:
         return None
     if kind is UpdateQuery and any(field.column == pinned.column for field, *_ in query.values):
@@ -69,8 +70,8 @@ def pinned_by_write(compiler: Any) -> Pinned | None:
     return pinned
 
 
-def pinned_by_read(compiler: Any) -> Pinned | None:
-    """Return the rows of its first table without which a SELECT has none, if it says so."""
+def pinned_by_read(compiler: Any) -> list[Pinned]:
+    """Return each condition on a column of its first table without which a SELECT has no rows."""
     query = compiler.query
     if (
         type(query) is not Query
@@ -82,29 +83,28 @@ def pinned_by_read(compiler: Any) -> Pinned | None:
         )
         or not is_djangos(type(compiler), type(compiler.connection.ops))
     ):
-        return None
-    pinned = _pinned_in(query)
-    if pinned is not None:
-        alias = next(iter(query.alias_map))
-        for position, (selected, *_) in enumerate(compiler.select or ()):
-            if _column_of(selected, alias) == pinned.column:
-                return pinned._replace(position=position)
-    return pinned
+        return []
+    return list(_pinned_in(query))
 
 
-def _pinned_in(query: Any) -> Pinned | None:
-    """Return the first condition of a WHERE clause that must hold and names such a column."""
+def selected_by(compiler: Any) -> list[str | None]:
+    """Return what a compiled SELECT selects: columns of its first table, None for others."""
+    alias = next(iter(compiler.query.alias_map))
+    return [_column_of(selected, alias) for selected, *_ in compiler.select or ()]
+
+
+def _pinned_in(query: Any) -> Iterator[Pinned]:
+    """Yield the conditions of a WHERE clause that must hold and name such a column."""
     alias = next(iter(query.alias_map), None)
     if alias is None or query.where.negated or query.where.connector != AND:
-        return None
+        return
     table = query.alias_map[alias].table_name
     at = 0
     for lookup in query.where.children:
         column = _column_of(getattr(lookup, "lhs", None), alias)
         if column is not None and (values := _values_of(lookup)) is not None:
-            return Pinned(table, column, values, at)
+            yield Pinned(table, column, values, at)
         at += _values_in(lookup)
-    return None
 
 
 def _column_of(expression: Any, alias: str) -> str | None:

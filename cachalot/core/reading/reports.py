@@ -13,7 +13,7 @@ from cachalot.core.collecting import PENDING, Doubt
 from cachalot.core.connection.origin import origin_of
 from cachalot.core.connection.state import state_of
 from cachalot.core.outcomes import Bypass
-from cachalot.core.reading.by_rows import RowsAsked
+from cachalot.core.reading.by_rows import Asked, ByValue
 from cachalot.core.reading.compiled import Plan
 from cachalot.core.reading.finding import InForce
 from cachalot.core.schema.version_keys import version_keys
@@ -48,7 +48,7 @@ def report(
 def report_either(
     connection: BaseDatabaseWrapper,
     plan: Plan,
-    rows: RowsAsked | None,
+    rows: Asked | None,
     versions: InForce,
     hit: Hit | None,
 ) -> Doubt | None:
@@ -66,7 +66,9 @@ def report_either(
         return None
     collector.read(connection.alias, plan.tables, origin_of(connection))
     if hit is not None:
-        nonces, found = rows.told(of_rows)
+        asked = rows.found_in(hit.rows) if isinstance(rows, ByValue) else rows
+        assert asked is not None
+        nonces, found = asked.told(of_rows)
         collector.depend(nonces, _expiry(plan, hit), found)
         return None
     collector.depend({}, _expiry(plan, None))

@@ -38,7 +38,13 @@ def store(state: State, target: Target, tables: frozenset[str], rows: Any, secon
         assert target.shared_versions is not None
         publish({target.key: (target.shared_versions, tables, stored)})
     elif (overlay := state.transaction.overlay) is not None:
-        entry = Entry(target.tables, target.shared_versions, target.own_versions, stored)
+        entry = Entry(
+            target.tables,
+            target.shared_versions,
+            target.own_versions,
+            stored,
+            target.found_versions or target.shared_versions,
+        )
         overlay.put(target.level, target.key, entry)
     return len(stored.payload)
 

@@ -38,7 +38,8 @@ class Catalogue:
     the functions that are called where they stand, the empty word to those that may be called
     anywhere. Whether views are volatile that are ``unexamined`` is not known yet. ``setters`` are
     functions that may change the session, ``settings`` what the server sets on new ones. ``keys``
-    has the tables a write of one row of which changes that row alone, and what tells rows apart.
+    has the tables a write of one row of which changes that row alone, and what tells rows apart;
+    ``unique`` has their columns of which no two rows have equal values, and none has NULL.
     """
 
     tables: frozenset[str] = frozenset()
@@ -55,6 +56,7 @@ class Catalogue:
     setters: frozenset[str] = frozenset()
     settings: tuple[str, ...] = ()
     keys: Mapping[str, Key] = field(default_factory=dict)
+    unique: Mapping[str, frozenset[Key]] = field(default_factory=dict)
 
     @cached_property
     def _odd_tables(self) -> tuple[str, ...]:

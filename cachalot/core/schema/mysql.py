@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from cachalot.core.rows import Key
@@ -34,10 +35,13 @@ UNION ALL
 SELECT 'trigger', event_object_table, action_statement, NULL, NULL
   FROM information_schema.triggers WHERE event_object_schema = DATABASE()
 UNION ALL
-SELECT 'column', table_name, generation_expression, IF(column_key = 'PRI', column_name, NULL),
-       data_type
+SELECT 'column', table_name, generation_expression,
+       IF(column_key IN ('PRI', 'UNI') AND is_nullable = 'NO',
+          CONCAT(column_key, column_name), NULL),
+       IF(character_set_name = 'utf8mb4' AND data_type IN ('char', 'varchar'), 'text', data_type)
   FROM information_schema.columns
- WHERE table_schema = DATABASE() AND (generation_expression <> '' OR column_key = 'PRI')
+ WHERE table_schema = DATABASE()
+   AND (generation_expression <> '' OR column_key IN ('PRI', 'UNI'))
 """
 # MariaDB's own, in a fraction of the time: the standard's opens every table. It asks for the
 # privilege PROCESS. Names are as in the file system; of TYPE's bits 1 and 2 are what a DELETE does,
@@ -67,7 +71,8 @@ _NOT_FOR_US = frozenset({1109, 1227})
 _TRANSACTIONAL_ENGINES = frozenset({"innodb", "ndbcluster", "ndb", "rocksdb", "tokudb", "xtradb"})
 _DECLARED_READ_ONLY = frozenset({"NO SQL", "READS SQL DATA"})
 _ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
-# Texts are not among them: collations take many for equal, and most ignore blanks at the end.
+# Of keys texts are not among them: collations take many for equal, and most ignore blanks at the
+# end. Of unique columns they are, where no literal is of more characters than the column.
 _KINDS = {
     **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint"), "integer"),
     "uuid": "uuid",
@@ -145,14 +150,14 @@ class _Reading:
             volatile_views(views, "mysql", functions) | self._volatile_tables(),
             setters=frozenset(routine.name for routine in routines),
             keys=self._keys(),
+            unique=self._unique(),
         )
 
     def _keys(self) -> dict[str, Key]:
         """Return the keys of tables a write of one row of which changes that row alone."""
         columns: dict[str, list[Key]] = defaultdict(list)
-        for name, _, column, type_name in self._rows["column"]:
-            if column is not None:
-                columns[canonical(name)].append(Key(column, _KINDS.get(type_name.lower(), "")))
+        for name, column, type_name in self._columns("PRI"):
+            columns[canonical(name)].append(Key(column, _KINDS.get(type_name, "")))
         excluded = {canonical(name) for name, *_ in self._rows["trigger"]}
         excluded |= {canonical(name) for name, other, *_ in self._rows["cascade"] if name == other}
         return {
@@ -160,6 +165,23 @@ class _Reading:
             for table, keys in columns.items()
             if len(keys) == 1 and keys[0].kind and table not in excluded
         }
+
+    def _unique(self) -> dict[str, frozenset[Key]]:
+        """Return the other columns with an index of their own that is unique."""
+        unique: dict[str, frozenset[Key]] = {}
+        for name, column, type_name in self._columns("UNI"):
+            # An index takes for equal what a query takes for equal.
+            kind = "text" if type_name == "text" else _KINDS.get(type_name)
+            if kind is not None:
+                known = unique.get(canonical(name), frozenset())
+                unique[canonical(name)] = known | {Key(column, kind)}
+        return unique
+
+    def _columns(self, kind: str) -> Iterator[tuple[str, str, str]]:
+        """Yield table, name and type of the columns that have a kind of index."""
+        for name, _, column, type_name in self._rows["column"]:
+            if column is not None and column.startswith(kind):
+                yield name, column.removeprefix(kind), type_name.lower()
 
     def _volatile_tables(self) -> dict[str, str]:
         volatile = {}

@@ -120,6 +120,7 @@ class _Reading:
         for name, *_ in self._rows["event"]:
             add(self._changes, SCHEMA, writers.functions.get(called(name), NONE))
         volatile |= self._volatile_trees()
+        keys, unique = self._keys()
         return Catalogue(
             self._tables,
             self._reads,
@@ -144,16 +145,24 @@ class _Reading:
             ),
             settings=tuple(sorted(" ".join(filter(None, row)) for row in self._rows["setting"])),
             unexamined=frozenset(self._names(name) for name, *_ in self._rows["unexamined"]),
-            keys=self._keys(),
+            keys=keys,
+            unique=unique,
         )
 
-    def _keys(self) -> dict[str, Key]:
+    def _keys(self) -> tuple[dict[str, Key], dict[str, frozenset[Key]]]:
+        """Return the primary keys of tables, and their unique columns."""
         # Relations of one name in several schemas: any may be meant, so all must have the key.
         named = Counter(self._names(name) for name, *_ in self._rows["relation"])
-        found = Counter(
-            (self._names(name), Key(column, kind)) for name, column, kind, *_ in self._rows["key"]
-        )
-        return {table: key for (table, key), count in found.items() if count == named[table]}
+        primary: dict[tuple[str, Key], set[str]] = defaultdict(set)
+        unique: dict[tuple[str, Key], set[str]] = defaultdict(set)
+        for name, column, kind, is_primary, oid in self._rows["key"]:
+            (primary if is_primary else unique)[self._names(name), Key(column, kind)].add(oid)
+        keys = {table: key for (table, key), oids in primary.items() if len(oids) == named[table]}
+        columns: dict[str, frozenset[Key]] = {}
+        for (table, key), oids in unique.items():
+            if len(oids) == named[table]:
+                columns[table] = columns.get(table, frozenset()) | {key}
+        return keys, columns
 
     def _note_relations(self) -> None:
         reads: dict[str, set[str]] = defaultdict(set)

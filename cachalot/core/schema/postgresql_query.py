@@ -94,12 +94,14 @@ SELECT 'cascade', parent.relname, child.relname, c.confupdtype::text, NULL, NULL
 UNION ALL
 SELECT 'key', c.relname, a.attname,
        CASE WHEN a.atttypid = 'uuid'::regtype THEN 'uuid'
-            WHEN a.attcollation = 0 THEN 'integer' ELSE 'text' END, NULL, NULL
+            WHEN a.attcollation = 0 THEN 'integer' ELSE 'text' END,
+       CASE WHEN i.indisprimary THEN 'primary' END, c.oid::text
   FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
   JOIN relation ON relation.oid = c.oid
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
   LEFT JOIN pg_collation l ON l.oid = a.attcollation
- WHERE i.indisprimary AND i.indisvalid AND i.indimmediate AND i.indnkeyatts = 1
+ WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indnkeyatts = 1
+   AND i.indpred IS NULL AND a.attnotnull
    AND c.relkind = 'r' AND NOT (c.relhasrules OR c.relispartition OR c.relhassubclass
                                 OR c.relrowsecurity)
    AND (a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'uuid'::regtype)

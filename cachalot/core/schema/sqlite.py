@@ -25,14 +25,24 @@ _MASTER = (
     "WHERE sql IS NOT NULL AND type <> 'index' AND name NOT GLOB 'sqlite_*'"
 )
 # Each table with the last column of its primary key, how many there are, and the collation of its
-# index. An INTEGER PRIMARY KEY has none.
+# index, which an INTEGER PRIMARY KEY has not; and with each other column that is unique.
 _KEYS = """
-SELECT m.name, max(t.name), count(*), max(upper(t.type)), max(x.coll)
-  FROM {}.sqlite_master m JOIN pragma_table_info(m.name, '{}') t ON t.pk > 0
-  LEFT JOIN pragma_index_list(m.name, '{}') i ON i.origin = 'pk'
-  LEFT JOIN pragma_index_xinfo(i.name, '{}') x ON x.cid = t.cid AND x.key
+SELECT m.name, max(t.name), count(*), max(upper(t.type)), max(x.coll), 1
+  FROM {master} m JOIN pragma_table_info(m.name, {schema}) t ON t.pk > 0
+  LEFT JOIN pragma_index_list(m.name, {schema}) i ON i.origin = 'pk'
+  LEFT JOIN pragma_index_xinfo(i.name, {schema}) x ON x.cid = t.cid AND x.key
  WHERE m.type = 'table' GROUP BY m.name
+UNION ALL
+SELECT m.name, max(t.name), count(*), max(upper(t.type)), max(x.coll), 0
+  FROM {master} m
+  JOIN pragma_index_list(m.name, {schema}) i
+    ON i.origin <> 'pk' AND i."unique" AND NOT i.partial
+  JOIN pragma_index_xinfo(i.name, {schema}) x ON x.key
+  LEFT JOIN pragma_table_info(m.name, {schema}) t ON t.cid = x.cid AND t."notnull"
+ WHERE m.type = 'table' GROUP BY m.name, i.name
 """
+_KeyRow = tuple[str, str | None, int, str | None, str | None, int]
+_COLLATES = re.compile(r"\bCOLLATE\b", re.IGNORECASE)
 # What a table may do to other rows where a new one meets them.
 _REPLACES = re.compile(r"\bON\s+CONFLICT\s+REPLACE\b", re.IGNORECASE)
 _ACTION = re.compile(r"\bCASCADE\b|\bSET\s+(?:NULL|DEFAULT)\b", re.IGNORECASE)
@@ -54,7 +64,7 @@ def read(cursor: Any, is_thorough: bool) -> Catalogue:
     cursor.execute("PRAGMA database_list")
     # What belongs to the session alone is in "temp", which is listed once there is something in it.
     rows, references = [], []
-    key_rows: list[tuple[str, str, int, str, str | None]] = []
+    key_rows: list[_KeyRow] = []
     for _, schema, _ in cursor.fetchall():
         quoted = schema.replace('"', '""')
         master = "sqlite_temp_master" if schema == "temp" else f'"{quoted}".sqlite_master'
@@ -62,7 +72,7 @@ def read(cursor: Any, is_thorough: bool) -> Catalogue:
         own = cursor.fetchall()
         rows += own
         if schema != "temp":
-            cursor.execute(_KEYS.replace("{}", f'"{quoted}"', 1).replace("'{}'", _literal(schema)))
+            cursor.execute(_KEYS.format(master=master, schema=_literal(schema)))
             key_rows += cursor.fetchall()
         for name, _, kind, sql in own:
             if kind == "table" and _ACTION.search(sql):
@@ -95,8 +105,8 @@ def read(cursor: Any, is_thorough: bool) -> Catalogue:
         if not {on_update, on_delete}.isdisjoint(_ACTIONS):
             edges = changes if on_update in _ACTIONS else cascades
             add(edges, canonical(parent), frozenset({child}))
-    keys = _keys(key_rows, rows, references)
-    return Catalogue(tables, reads, changes, cascades, volatile=volatile, keys=keys)
+    keys, unique = _keys(key_rows, rows, references)
+    return Catalogue(tables, reads, changes, cascades, volatile=volatile, keys=keys, unique=unique)
 
 
 def _literal(text: str) -> str:
@@ -104,29 +114,48 @@ def _literal(text: str) -> str:
 
 
 def _keys(
-    key_rows: list[tuple[str, str, int, str, str | None]],
+    key_rows: list[_KeyRow],
     rows: list[tuple[str, str, str, str]],
     references: list[tuple[Any, ...]],
-) -> dict[str, Key]:
-    """Return the keys of tables a write of one row of which changes that row alone."""
+) -> tuple[dict[str, Key], dict[str, frozenset[Key]]]:
+    """Return the keys of tables a write of one row of which changes that row alone.
+
+    With them come the other columns that are unique.
+    """
     keys: dict[str, Key] = {}
+    unique: dict[str, frozenset[Key]] = {}
     definitions: dict[str, list[str]] = {}
     for name, table, kind, sql in rows:
         # A trigger belongs to its table, a view to nothing.
         definitions.setdefault(canonical(table if kind == "trigger" else name), []).append(sql)
     own = {child for child, parent, *_ in references if child == canonical(parent)}
-    for name, column, columns, type_name, collation in key_rows:
+    for name, column, columns, type_name, collation, is_primary in key_rows:
         table = canonical(name)
         # One definition: no trigger, and no other table of the name in another database.
         texts = definitions.get(table, [])
         if columns != 1 or len(texts) != 1 or table in own or _REPLACES.search(texts[0]):
             continue
-        # Affinities: https://www.sqlite.org/datatype3.html, section 3.1.
-        if "INT" in type_name:
-            keys[table] = Key(column, "integer")
-        elif collation == "BINARY" and any(word in type_name for word in ("CHAR", "CLOB", "TEXT")):
-            keys[table] = Key(column, "text")
-    return keys
+        key = _key(column, type_name, collation, texts[0])
+        if key is not None and is_primary:
+            keys[table] = key
+        elif key is not None:
+            unique[table] = unique.get(table, frozenset()) | {key}
+    return keys, unique
+
+
+def _key(
+    column: str | None, type_name: str | None, collation: str | None, definition: str
+) -> Key | None:
+    # What an index is of that is no column without NULL comes without a name.
+    if column is None or type_name is None:
+        return None
+    # Affinities: https://www.sqlite.org/datatype3.html, section 3.1.
+    if "INT" in type_name:
+        return Key(column, "integer")
+    # A column may have another collation than its index.
+    is_exact = collation == "BINARY" and not _COLLATES.search(definition)
+    is_text = any(word in type_name for word in ("CHAR", "CLOB", "TEXT"))
+    return Key(column, "text") if is_exact and is_text else None
 
 
 def volatile_functions(

@@ -61,9 +61,9 @@ def commit(connection: BaseDatabaseWrapper, run: Callable[[], T]) -> T:
         catalogue.own_change(connection)
         catalogue.end_change(connection)
     entries = {
-        key: (entry.shared, frozenset(entry.tables), entry.stored)
+        key: (entry.published, frozenset(entry.tables), entry.stored)
         for key, entry in overlay.publishable()
-        if entry.shared is not None
+        if entry.published is not None
     }
     dirty = overlay.dirty
     state.end_transaction(is_rollback=False)
