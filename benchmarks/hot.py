@@ -4,11 +4,11 @@
     python -m benchmarks.hot --readers 4 --writes 10 --seconds 5
     python -m benchmarks.hot --postgresql postgresql://postgres@127.0.0.1:5432/hot
 
-Each reader is a process that reads one thing again and again: a row of ``--rows`` by its key, a
-list of twenty rows, a list that the database takes long for, or rows of which it updates one in
-ten, as logins do. Beside them one process updates a row by its key ``--writes`` times a second.
-Database and cache are SQLite and local memory, or Redis and an empty database of PostgreSQL. The
-hits are counted in a run of their own.
+Each reader is a process that reads one thing again and again: a row of ``--rows`` by its key or by
+its unique name, a list of twenty rows, a list that the database takes long for, or rows by their
+names, of which it updates one in ten, as logins do. Beside them one process updates a row by its
+key ``--writes`` times a second. Database and cache are SQLite and local memory, or Redis and an
+empty database of PostgreSQL. The hits are counted in a run of their own.
 
 On Redis it then counts how often a query of some tenths of a second runs after each write of its
 table, once a second: by whoever computes it while the others wait, and where nobody waits.
@@ -80,8 +80,15 @@ def row(number: int) -> None:
         raise AssertionError(f"user {number} was read wrongly")
 
 
+def row_by_name(number: int) -> None:
+    from django.contrib.auth.models import User
+
+    if User.objects.get(username=f"user{number}").pk != number:
+        raise AssertionError(f"user {number} was read wrongly")
+
+
 def row_or_login(number: int) -> None:
-    row(number)
+    row_by_name(number)
     if random.random() < 0.1:
         update(number)
 
@@ -108,6 +115,7 @@ def slow_list() -> None:
 
 READS: dict[str, Callable[[int], None]] = {
     "a row by its key": row,
+    "a row by its name": row_by_name,
     "a list": rows_of_list,
     "a dear list": dear_list,
     "a row; a login in ten": row_or_login,
@@ -119,9 +127,9 @@ def read(how: Callable[[int], None], rows: int, seconds: float) -> str:
     from cachalot.api import get_stats
 
     chance = random.Random(os.getpid())
-    if how is row or how is row_or_login:
+    if how is not rows_of_list and how is not dear_list:
         for number in range(1, rows + 1):
-            row(number)
+            row(number) if how is row else row_by_name(number)
     before = get_stats()
     until, reads = time.monotonic() + seconds, 0
     while time.monotonic() < until:

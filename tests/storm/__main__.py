@@ -101,7 +101,7 @@ def in_database(
             for table in tables:
                 editor.create_model(table)
         for row in range(plan.writers * ROWS):
-            tables[plan.table_of_row(row)].objects.create(pk=row, n=0)
+            tables[plan.table_of_row(row)].objects.create(pk=row, n=0, code=row)
         # Nothing that is open may be inherited.
         connection.close()
         caches["default"].close()

@@ -26,6 +26,8 @@ def counter_table(number: int) -> Any:
         # MySQL has no row 0 where it numbers the rows itself.
         "id": models.IntegerField(primary_key=True),
         "n": models.BigIntegerField(),
+        # At first that of the row itself. Rows of one writer exchange theirs.
+        "code": models.IntegerField(unique=True),
         "Meta": Meta,
         "__module__": __name__,
     }

@@ -24,6 +24,11 @@ def read_row(plan: Plan, chance: random.Random, table: int) -> Any:
     return [(counter.pk, counter.n)]
 
 
+def read_row_by_code(plan: Plan, chance: random.Random, table: int) -> Any:
+    counter = plan.tables[table].objects.get(code=chance.choice(plan.rows_of_table(table)))
+    return [(counter.pk, counter.n)]
+
+
 def read_rows_one_by_one(plan: Plan, chance: random.Random, table: int) -> Any:
     return list(plan.tables[table].objects.values_list("pk", "n").iterator(chunk_size=2))
 
@@ -45,6 +50,8 @@ READS = (
     read_table,
     read_row,
     read_row,
+    read_row_by_code,
+    read_row_by_code,
     read_rows_one_by_one,
     read_two_tables,
     read_sum,

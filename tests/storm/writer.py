@@ -11,7 +11,7 @@ from django.db import OperationalError, connection, transaction
 from cachalot.api import cachalot_disabled
 from cachalot.core.cache.door import guard_of
 from cachalot.utils import get_table_cache_key
-from tests.storm.board import UNCOMMITTED, Board, Plan
+from tests.storm.board import ROWS, UNCOMMITTED, Board, Plan
 
 
 class Undone(Exception):
@@ -45,8 +45,26 @@ def save(table: Any, row: int, value: int) -> None:
 
 def recreate(table: Any, row: int, value: int) -> None:
     with transaction.atomic():
-        table.objects.select_for_update().get(pk=row).delete()
-        table.objects.create(pk=row, n=value)
+        counter = table.objects.select_for_update().get(pk=row)
+        counter.delete()
+        table.objects.create(pk=row, n=value, code=counter.code)
+
+
+def exchange_codes(table: Any, row: int, value: int) -> None:
+    """Have the row and the next one of its writer take each other's code."""
+    other = row // ROWS * ROWS + (row + 1) % ROWS
+    with transaction.atomic():
+        # In the same order everywhere.
+        counters = {
+            counter.pk: counter
+            for counter in table.objects.select_for_update()
+            .filter(pk__in=[row, other])
+            .order_by("pk")
+        }
+        table.objects.filter(pk=row).update(code=-1 - row)
+        table.objects.filter(pk=other).update(code=counters[row].code)
+        table.objects.filter(pk=row).update(code=counters[other].code)
+        update(table, row, value)
 
 
 def update_in_request(table: Any, row: int, value: int) -> None:
@@ -73,7 +91,16 @@ def update_in_vain(table: Any, row: int, value: int) -> None:
         raise Undone
 
 
-WRITES = (update, update_raw, update_in_atomic, save, recreate, update_in_request, update_in_vain)
+WRITES = (
+    update,
+    update_raw,
+    update_in_atomic,
+    save,
+    recreate,
+    exchange_codes,
+    update_in_request,
+    update_in_vain,
+)
 
 
 def write(plan: Plan, board: Board, writer: int, life: int) -> None:
@@ -84,7 +111,9 @@ def write(plan: Plan, board: Board, writer: int, life: int) -> None:
     version_key = get_table_cache_key("default", table._meta.db_table)
     guard = guard_of("default")
     with cachalot_disabled():
-        for row, n in table.objects.filter(pk__in=plan.rows_of_writer(writer)).values_list():
+        for row, n in table.objects.filter(pk__in=plan.rows_of_writer(writer)).values_list(
+            "pk", "n"
+        ):
             board.survived[row] = n
     while board.goes_on():
         row = chance.choice(plan.rows_of_writer(writer))
