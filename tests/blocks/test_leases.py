@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
@@ -232,7 +232,7 @@ class BlockLeaseTests(CacheTestCase):
 
     def test_tasks_of_one_thread(self) -> None:
         def call() -> list[str]:
-            return asyncio.run(anames())
+            return async_to_sync(anames)()
 
         self.make_invalid(call)
 
@@ -244,7 +244,7 @@ class BlockLeaseTests(CacheTestCase):
             _may_end.set()
             return await asyncio.gather(*callers)
 
-        self.assertEqual(Caller(lambda: asyncio.run(call_three())).ended(), [["A", "B"]] * 3)
+        self.assertEqual(Caller(async_to_sync(call_three)).ended(), [["A", "B"]] * 3)
         self.assertEqual(len(_runs), 1)
 
     def test_an_async_view(self) -> None:
@@ -252,10 +252,10 @@ class BlockLeaseTests(CacheTestCase):
             content: bytes = (await apage(RequestFactory().get("/"))).content
             return content
 
-        self.make_invalid(lambda: asyncio.run(get()))
-        first = Caller(lambda: asyncio.run(get()))
+        self.make_invalid(async_to_sync(get))
+        first = Caller(async_to_sync(get))
         self.began()
-        second = Caller(lambda: asyncio.run(get()))
+        second = Caller(async_to_sync(get))
         second.join(0.2)
         self.assertTrue(second.is_alive())
         _may_end.set()
