@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
+from django.apps import apps
 from django.template import Node
 
 from cachalot.core.collecting import Collector
@@ -22,6 +23,7 @@ _MACHINERY = frozenset({"asgiref", "asyncio", "cachalot", "concurrent", "context
 _INSTALLED = tuple({os.path.join(path, "") for path in sysconfig.get_paths().values()})
 
 _MAX_PARAMS = 1000
+_MAX_ROWS = 5
 
 # Of the reasons why a read was not cached, those that settings or the code around it have given.
 _ON_PURPOSE = (
@@ -52,10 +54,12 @@ class recorded(Collector):
     Each has the ``sql`` and ``params``, ``db_alias``, ``tables``, ``outcome`` and ``reason`` (why
     it is no hit and cannot become one, else None), the ``seconds`` that it took and
     ``query_seconds`` that its query took when its result was computed, the ``size`` of the stored
-    result in bytes and its ``age`` in seconds; and ``is_hit``. ``reads.queries`` are those that
-    asked the database, SELECTs by cursor among them. ``reads.blocks`` tells of cached functions,
-    views and fragments: ``name``, ``outcome``, ``reason``, ``tables`` as pairs of an alias and a
-    table, ``seconds``, ``block_seconds``, ``size``, ``age``, ``is_hit``. All grow as it runs.
+    result in bytes and its ``age`` in seconds; ``rows``, pairs of a table and a key, where it
+    depends on these rows in place of all of the table; and ``is_hit``. ``reads.queries`` are those
+    that asked the database, SELECTs by cursor among them. ``reads.blocks`` tells of cached
+    functions, views and fragments: ``name``, ``outcome``, ``reason``, ``tables`` as pairs of an
+    alias and a table, ``seconds``, ``block_seconds``, ``size``, ``age``, ``is_hit``. All grow as it
+    runs.
 
     What counts is the block's own thread or task, with what it awaits and the threads that
     asgiref runs for it. Blocks may be nested.
@@ -157,6 +161,7 @@ def _statements(reads: Iterable[tuple[Read, dict[str, Any]]]) -> list[dict[str, 
             "db_alias": db_alias,
             "sql": sql,
             "tables": list(group[0][0].tables),
+            "rows": rows_in_words(row for read, _ in group for row in read.rows),
             "kinds": sorted({_kind(read) for read, _ in group}),
             "results": _tally(_result(read) for read, _ in group),
             "reasons": list(dict.fromkeys(read.reason for read, _ in group if read.reason)),
@@ -165,6 +170,28 @@ def _statements(reads: Iterable[tuple[Read, dict[str, Any]]]) -> list[dict[str, 
         }
         for (db_alias, sql), group in groups.items()
     ]
+
+
+def rows_in_words(rows: Iterable[tuple[str, Any]]) -> str:
+    """Return pairs of a table and a key as in "Book 17, 18"; a table without a model by its name.
+
+    Of more than a few rows the first are named.
+    """
+    keys_by_table: dict[str, dict[Any, None]] = {}
+    for table, key in rows:
+        keys_by_table.setdefault(table, {})[key] = None
+    parts = []
+    for table, keys in keys_by_table.items():
+        named = ", ".join(map(str, [*keys][:_MAX_ROWS]))
+        more = len(keys) - _MAX_ROWS
+        parts.append(f"{_name_of(table)} {named}" + (f" and {more} more" if more > 0 else ""))
+    return "; ".join(parts)
+
+
+def _name_of(table: str) -> str:
+    models = apps.get_models(include_auto_created=True)
+    names = (each.__name__ for each in models if each._meta.db_table == table)
+    return next(names, table)
 
 
 def _result(read: Read) -> str:
@@ -180,6 +207,7 @@ def _calls(reads: Iterable[tuple[Read, dict[str, Any]]]) -> list[dict[str, Any]]
             {
                 "result": _result(read),
                 "reason": read.reason or "",
+                "rows": rows_in_words(read.rows),
                 "ms": 1000 * read.seconds,
                 "query_ms": None if read.query_seconds is None else 1000 * read.query_seconds,
                 "size": read.size,

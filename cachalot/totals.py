@@ -33,6 +33,7 @@ def summed(counts: Iterable[dict[str, Any]]) -> dict[str, Any]:
     for count in counts:
         total.hits += count["hits"]
         total.local_hits += count["local_hits"]
+        total.row_hits += count["row_hits"]
         total.misses += count["misses"]
         total.invalidations += count["invalidations"]
         for reason, number in count["refusals"].items():
@@ -55,5 +56,5 @@ def by_block(processes: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     blocks: dict[str, list[dict[str, Any]]] = {}
     for stats in processes:
         for name, counts in stats["blocks"].items():
-            blocks.setdefault(name, []).append({**counts, "invalidations": 0})
+            blocks.setdefault(name, []).append({**counts, "invalidations": 0, "row_hits": 0})
     return {name: summed(counts) for name, counts in sorted(blocks.items())}

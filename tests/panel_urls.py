@@ -34,6 +34,10 @@ def busy(request: HttpRequest) -> HttpResponse:
     return HttpResponse("<body></body>")
 
 
+def tag(request: HttpRequest, key: int) -> HttpResponse:
+    return HttpResponse(f"<body>{Tag.objects.get(pk=key).name}</body>")
+
+
 def templated(request: HttpRequest) -> HttpResponse:
     origin = Origin("shelf.html", template_name="shelf.html")
     template = Template(
@@ -45,6 +49,7 @@ def templated(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("async/", async_books),
     path("busy/", busy),
+    path("tag/<int:key>/", tag),
     path("templated/", templated),
     path("empty/", empty),
     path("books/", books),

@@ -29,7 +29,7 @@ from cachalot.core import events
 from cachalot.core.events import Invalidation, Read
 from cachalot.core.outcomes import Outcome
 from cachalot.invalidations import last_invalidations
-from cachalot.recording import Recording, place_of
+from cachalot.recording import Recording, place_of, rows_in_words
 from tests.library.models import Author, Book, OddlyNamed, Tag
 from tests.support import CacheTestCase, count_queries, in_thread, versions_in_cache
 
@@ -202,6 +202,27 @@ class RequestTests(LookTestCase):
         self.assertEqual([len(call["reads"]) for call in statement["calls"]], [2, 1])
         self.assertEqual((statement["hits"], statement["misses"]), (1, 2))
         self.assertEqual(statement["kinds"], ["hit", "miss"])
+
+    def test_rows_are_named(self) -> None:
+        keys = [Tag.objects.create(name=name).pk for name in "abcdefg"]
+        recording = Recording()
+        with recording:
+            for key in (*keys[:2], keys[0]):
+                Tag.objects.get(pk=key)
+        (statement,) = recording.as_dict()["statements"]
+        self.assertEqual(statement["rows"], f"Tag {keys[0]}, {keys[1]}")
+        reads = [read["rows"] for call in statement["calls"] for read in call["reads"]]
+        self.assertEqual(reads, [f"Tag {keys[0]}", f"Tag {keys[0]}", f"Tag {keys[1]}"])
+        rows = [("library_tag", key) for key in keys]
+        named = ", ".join(map(str, keys[:5]))
+        self.assertEqual(rows_in_words(rows), f"Tag {named} and 2 more")
+        self.assertEqual(rows_in_words([("no_model", "x")]), "no_model x")
+
+    def test_the_page_names_rows(self) -> None:
+        key = Tag.objects.create(name="a").pk
+        _, panel = self.look(f"/tag/{key}/")
+        self.assertIn(f" library_tag Tag {key} miss ", panel)
+        self.assertIn(f"Miss , by Tag {key} alone: took", panel)
 
     def test_what_is_meant_not_to_be_cached(self) -> None:
         def intended(**settings: Any) -> tuple[int, int]:

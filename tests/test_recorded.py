@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import connection, models
+from django.db import connection, models, transaction
 from django.db.models import Count, Prefetch
 
 from cachalot.api import cachalot_disabled, fresh, recorded
@@ -38,6 +38,32 @@ class RecordedTests(CacheTestCase):
             self.assertGreater(read.seconds, 0)
         self.assertEqual(reads.queries, reads[:1])
         self.assertIs(reads[1].is_hit, True)
+
+    def test_rows_where_a_read_depends_on_them(self) -> None:
+        one, two = (Tag.objects.create(name=name).pk for name in "ab")
+        by_key = (("library_tag", one),)
+        both = (*by_key, ("library_tag", two))
+        for read, expected in (
+            (lambda: Tag.objects.get(pk=one), by_key),
+            (lambda: list(Tag.objects.filter(pk__in=[one, two])), both),
+            # Not all of them are there.
+            (lambda: list(Tag.objects.filter(pk__in=[one, two, two + 1])), ()),
+            (lambda: Tag.objects.filter(pk=two + 1).first(), ()),
+            (lambda: list(Tag.objects.filter(name="a")), by_key),
+            (lambda: list(Tag.objects.order_by("name")), ()),
+        ):
+            with self.subTest(expected), recorded() as reads:
+                for _ in range(3):
+                    read()
+            self.assertEqual([read.outcome.value for read in reads], ["miss", "hit", "local hit"])
+            self.assertEqual({read.rows for read in reads}, {expected})
+
+    def test_what_its_transaction_has_written_is_read_by_tables(self) -> None:
+        tag = Tag.objects.create(name="a")
+        with transaction.atomic(), recorded() as reads:
+            tag.save()
+            Tag.objects.get(pk=tag.pk)
+        self.assertEqual([read.rows for read in reads], [()])
 
     def test_a_warm_block_runs_no_query(self) -> None:
         Book.objects.count()

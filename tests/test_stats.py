@@ -123,6 +123,13 @@ class CountingTests(SimpleTestCase):
         self.assertEqual(counts_of(tables["b"]), (0, 0, 0, {}, 1))
         self.assertIs(tables["b"]["hit_rate"], None)
 
+    def test_hits_by_rows_count_for_the_table_of_the_rows(self) -> None:
+        hit = read_of(Outcome.HIT, "a", "b")._replace(rows=(("a", 1), ("a", 2)))
+        stats = self.note(hit, hit._replace(outcome=Outcome.MISS), read_of(Outcome.HIT, "a"))
+        self.assertEqual((stats["hits"], stats["row_hits"]), (2, 1))
+        tables = stats["tables"]["default"]
+        self.assertEqual([tables[table]["row_hits"] for table in "ab"], [1, 0])
+
     def test_a_query_of_two_tables_is_one_read(self) -> None:
         stats = self.note(read_of(Outcome.HIT, "a", "b"))
         self.assertEqual(stats["hits"], 1)

@@ -24,7 +24,8 @@ class Read(NamedTuple):
     ``reason`` says why it was no hit and cannot become one, else None; ``tables`` are as in
     ``Model._meta.db_table``, none where they were not looked for. ``seconds`` is the time that the
     read took, ``query_seconds`` what the query took when its result was computed (None: it was
-    not), ``size`` the bytes of the stored result, ``age`` the seconds since it was stored.
+    not), ``size`` the bytes of the stored result, ``age`` the seconds since it was stored. ``rows``
+    are pairs of one of the tables and a key: the result depends on these rows in place of all.
     """
 
     db_alias: str
@@ -37,6 +38,7 @@ class Read(NamedTuple):
     query_seconds: float | None = None
     size: int | None = None
     age: float | None = None
+    rows: tuple[tuple[str, Any], ...] = ()
 
     @property
     def is_hit(self) -> bool:

@@ -50,16 +50,17 @@ OTHER_REASONS = "of other reasons"
 class Counts:
     """Numbers of one table, or of all."""
 
-    __slots__ = ("hits", "invalidations", "local_hits", "misses", "refusals")
+    __slots__ = ("hits", "invalidations", "local_hits", "misses", "refusals", "row_hits")
 
     def __init__(self) -> None:
-        self.hits = self.local_hits = self.misses = self.invalidations = 0
+        self.hits = self.local_hits = self.row_hits = self.misses = self.invalidations = 0
         self.refusals: dict[str, int] = {}
 
-    def add(self, read: Read | Block) -> None:
+    def add(self, read: Read | Block, *, is_by_rows: bool = False) -> None:
         """Count one read, or one use of a block."""
         if read.outcome.is_hit:
             self.hits += 1
+            self.row_hits += is_by_rows
             self.local_hits += read.outcome is Outcome.LOCAL_HIT
         elif read.outcome is Outcome.MISS:
             self.misses += 1
@@ -75,6 +76,7 @@ class Counts:
         return {
             "hits": self.hits,
             "local_hits": self.local_hits,
+            "row_hits": self.row_hits,
             "misses": self.misses,
             "refusals": dict(self.refusals),
             "invalidations": self.invalidations,
@@ -140,8 +142,10 @@ class Statistics:
                 count.invalidations += 1
         else:
             minute[_kind(event.outcome)] += 1
-            for count in (self._totals, *counts):
-                count.add(event)
+            self._totals.add(event, is_by_rows=bool(event.rows))
+            of_rows = {table for table, _ in event.rows}
+            for table, count in zip(event.tables, counts, strict=True):
+                count.add(event, is_by_rows=table in of_rows)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -164,7 +168,7 @@ class Statistics:
                     name: {
                         name_of_number: number
                         for name_of_number, number in counts.as_dict().items()
-                        if name_of_number != "invalidations"
+                        if name_of_number not in {"invalidations", "row_hits"}
                     }
                     for name, counts in sorted(self._blocks.items())
                 },
@@ -210,15 +214,15 @@ def get_stats() -> dict[str, Any]:
     It counts if ``CACHALOT_STATS`` is on, or ``cachalot.contrib.admin`` is installed.
 
     ``is_on`` tells whether it counts now, ``process`` names it, ``since`` and ``at`` are seconds
-    since the epoch. ``hits`` (``local_hits`` of them without unpacking), ``misses``, ``refusals``
-    (a number by reason: not cached, not stored, not here and now), ``invalidations`` and
-    ``hit_rate`` (hits among hits and misses; None without any) are of all tables together;
-    ``tables`` has the same by database alias and table. A query of several tables counts for each
-    of them. ``blocks`` has the uses of cached functions, views and fragments by their names; their
-    reads count above. ``local_tier`` has the ``bytes`` and the number of ``results`` kept in the
-    process, ``board`` the file in which local memory shares its versions, None for another cache.
-    ``minutes`` has the numbers of the last 60 minutes in which there were any, ``at`` the beginning
-    of each; ``refusals`` is one number there.
+    since the epoch. ``hits`` (``local_hits`` of them without unpacking, ``row_hits`` of them by
+    rows in place of their table), ``misses``, ``refusals`` (a number by reason: not cached, not
+    stored, not here and now), ``invalidations`` and ``hit_rate`` (hits among hits and misses; None
+    without any) are of all tables together; ``tables`` has the same by database alias and table. A
+    query of several tables counts for each of them. ``blocks`` has the uses of cached functions,
+    views and fragments by their names; their reads count above. ``local_tier`` has the ``bytes``
+    and the number of ``results`` kept in the process, ``board`` the file in which local memory
+    shares its versions, None for another cache. ``minutes`` has the numbers of the last 60 minutes
+    in which there were any, ``at`` the beginning of each; ``refusals`` is one number there.
     """
     return statistics.as_dict()
 

@@ -72,6 +72,7 @@ def _row(counts: dict[str, Any]) -> dict[str, Any]:
     return {
         "hits": counts["hits"],
         "local_hits": counts["local_hits"],
+        "row_hits": counts["row_hits"],
         "misses": counts["misses"],
         "refusals": refused,
         "invalidations": counts["invalidations"],

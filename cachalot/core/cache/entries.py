@@ -15,12 +15,16 @@ _FORMAT = b"3 "
 
 
 class Hit(NamedTuple):
-    """A result that was found; the reader may keep and change its rows. ``size`` is in bytes."""
+    """A result that was found; the reader may keep and change its rows. ``size`` is in bytes.
+
+    ``is_by_rows`` tells whether it depends on rows in place of their table.
+    """
 
     rows: Any
     outcome: Outcome
     stored: Stored
     size: int
+    is_by_rows: bool = False
 
 
 class Stored(NamedTuple):

@@ -38,13 +38,13 @@ class Result(NamedTuple):
     rows: Any
     size: int
 
-    def as_hit(self) -> Hit:
+    def as_hit(self, *, is_by_rows: bool = False) -> Hit:
         """Return the rows, sharing no more than cells and rows that cannot be changed."""
         if self.stored.payload:
             rows = unpack(self.stored.payload)
         else:
             rows = list(self.rows) if type(self.rows) is list else self.rows
-        return Hit(rows, Outcome.LOCAL_HIT, self.stored, self.size)
+        return Hit(rows, Outcome.LOCAL_HIT, self.stored, self.size, is_by_rows)
 
 
 class LocalTier:

@@ -16,6 +16,7 @@ from cachalot.core.collecting import RowsRead, nonces_by_key
 from cachalot.core.reading.pinned import Pinned, pinned_by_read, selected_by
 from cachalot.core.rows import ROW_KEYS, Key, RowKey, are_told_apart, as_stored, row_keys
 from cachalot.core.schema.introspection import Catalogue
+from cachalot.core.schema.tables import display_name
 from cachalot.core.schema.version_keys import rest_key, row_keys_of, version_keys
 from cachalot.core.sql.names import canonical
 
@@ -82,6 +83,11 @@ class RowsAsked(NamedTuple):
     def told(self, nonces: tuple[str, ...]) -> tuple[dict[str, str], RowsRead]:
         """Return the nonces and the rows as ``Collector.depend()`` takes them."""
         return nonces_by_key(self.version_keys, nonces), {self.by_rows.place: self.rows}
+
+    def named(self) -> tuple[tuple[str, RowKey], ...]:
+        """Return the rows as ``events.Read`` has them."""
+        table = display_name(self.by_rows.place[1])
+        return tuple((table, key) for key in sorted(self.rows))
 
     def are_found(self, result: list[Any]) -> bool:
         """Whether all that were asked for are among the rows of a result."""

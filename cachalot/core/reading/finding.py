@@ -90,7 +90,7 @@ def find_by_rows(
         is_of_rows = len(local.nonces) == len(rows.version_keys)
         found = InForce(None, local.nonces) if is_of_rows else InForce(local.nonces, None)
         if _is_in_force(store, sets[is_of_rows], local.nonces):
-            return found, local.as_hit(), None, 0.0
+            return found, local.as_hit(is_by_rows=is_of_rows), None, 0.0
         local_tier.discard(key)
     generation = recent_versions.generation
     schema_key = catalogue.schema_key_of(connection)
@@ -101,10 +101,12 @@ def find_by_rows(
     if not isinstance(stored, Stored):
         return InForce(*nonces), None, schema, _seconds_of(stored)
     hit = _unpacked(key, of_stored, stored)
-    if hit is not None:
-        # Those that judged it alone: the others may be of after a change that it lacks.
-        nonces = [each if each is of_stored else None for each in nonces]
-    return InForce(*nonces), hit, schema, 0.0
+    if hit is None:
+        return InForce(*nonces), None, schema, 0.0
+    # Those that judged it alone: the others may be of after a change that it lacks.
+    of_tables, of_rows = (each if each is of_stored else None for each in nonces)
+    found = InForce(of_tables, of_rows)
+    return found, hit._replace(is_by_rows=of_rows is not None), schema, 0.0
 
 
 def _seconds_of(stored: Stored | Outdated | None) -> float:
@@ -121,12 +123,12 @@ def find_by_value(
     sets = plan.version_keys, value.version_keys
     local = _local(key, plan.timeout)
     if local is not None:
-        hit = local.as_hit()
-        keys = _keys_of(hit, local.nonces, plan, value)
+        found = local.as_hit()
+        keys = _keys_of(found, local.nonces, plan, value)
         if keys is not None and _is_in_force(store, keys, local.nonces):
-            is_of_row = keys is not sets[0]
-            in_force = InForce(None, local.nonces) if is_of_row else InForce(local.nonces, None)
-            return in_force, hit, None, 0.0
+            if keys is sets[0]:
+                return InForce(local.nonces, None), found, None, 0.0
+            return InForce(None, local.nonces), found._replace(is_by_rows=True), None, 0.0
         local_tier.discard(key)
     generation = recent_versions.generation
     schema_key = catalogue.schema_key_of(connection)
@@ -138,16 +140,16 @@ def find_by_value(
             recent_versions.note(each_keys, each, generation)
     if not isinstance(stored, Stored):
         return InForce(*nonces), None, schema, _seconds_of(stored)
-    found = _unpacked(key, of_stored, stored)
-    keys = None if found is None else _keys_of(found, of_stored, plan, value)
+    hit = _unpacked(key, of_stored, stored)
+    keys = None if hit is None else _keys_of(hit, of_stored, plan, value)
     if keys is sets[0]:
-        return InForce(of_stored, None), found, schema, 0.0
-    if keys is not None:
+        return InForce(of_stored, None), hit, schema, 0.0
+    if hit is not None and keys is not None:
         # It may have been written since the entry was stored.
         of_row = keys[-1:], of_stored[-1:]
         if store.are_in_force(*of_row):
             recent_versions.note(*of_row, generation)
-            return InForce(None, of_stored), found, schema, 0.0
+            return InForce(None, of_stored), hit._replace(is_by_rows=True), schema, 0.0
     return InForce(*nonces), None, schema, stored.seconds
 
 

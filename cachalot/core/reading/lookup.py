@@ -65,6 +65,8 @@ class Target(NamedTuple):
     def judging(self, result: list[Any]) -> Target:
         """Return the target with the versions that this result depends on; tell the collector.
 
+        Its ``rows`` are those that it depends on, None where its tables count whole.
+
         Raise ``Unstorable`` if one of them was pending when the query began, or the cache fails.
         """
         if self.rows is None:
@@ -77,26 +79,26 @@ class Target(NamedTuple):
             raise Unstorable(PENDING)
         if is_found and self.doubt is not None:
             self.doubt.settle(*self.rows.told(versions))
-        return self._replace(shared_versions=versions)
+        return self._replace(shared_versions=versions, rows=self.rows if is_found else None)
 
     def _judging_found(self, value: ByValue, result: list[Any]) -> Target:
         if self.shared_versions is None:
             raise Unstorable(PENDING)
         row = value.found_in(result)
         if row is None or self.row_versions is None:
-            return self
+            return self._replace(rows=None)
         try:
             nonce = nonce_of_row(row, self.version_keys, self.shared_versions)
         except CacheUnavailable as error:
             raise Unstorable(error.reason) from error
         if nonce is None:
-            return self
+            return self._replace(rows=None)
         versions = (*self.row_versions, nonce)
         if self.doubt is not None:
             self.doubt.settle(*row.told(versions))
         if self.level is None:
-            return self._replace(shared_versions=versions)
-        return self._replace(found_versions=versions)
+            return self._replace(shared_versions=versions, rows=row)
+        return self._replace(found_versions=versions, rows=row)
 
 
 def look_up(

@@ -20,6 +20,7 @@ from cachalot.core.connection.running import executing
 from cachalot.core.connection.state import State, state_of, why_not_used
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import Outcome, Refused, UncachableQuery, Unstorable
+from cachalot.core.reading.by_rows import ByValue, RowsAsked
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
 from cachalot.core.reading.keys import key_with, with_namespace
 from cachalot.core.reading.lookup import Target, look_up
@@ -204,12 +205,14 @@ class _Reading:
                 if collector is not None and is_overtaken(state, target):
                     collector.spoil(f"the result of a query {OVERTAKEN}")
                 found = rows if self._arguments[0] != SINGLE else [] if rows is None else [rows]
-                size = store(state, target.judging(found), self._query.tables, rows, seconds)
+                judged = target.judging(found)
+                size = store(state, judged, self._query.tables, rows, seconds)
             except Unstorable as unstorable:
                 give_up(unstorable.sentence())
             else:
                 if events.is_heard():
-                    self._tell(Outcome.MISS, None, seconds, size)
+                    assert not isinstance(judged.rows, ByValue)
+                    self._tell(Outcome.MISS, None, seconds, size, rows=judged.rows)
 
         def give_up(reason: str) -> None:
             assert self._query is not None
@@ -255,12 +258,15 @@ class _Reading:
 
     def tell_hit(self, hit: Hit) -> None:
         """Tell the listeners what was found."""
+        assert self._query is not None
+        rows = self._query.rows if hit.is_by_rows else None
         self._tell(
             hit.outcome,
             None,
             hit.stored.seconds,
             hit.size,
             max(0.0, time() - hit.stored.stored_at),
+            rows.found_in(hit.rows) if isinstance(rows, ByValue) else rows,
         )
 
     def _tell(
@@ -270,6 +276,7 @@ class _Reading:
         query_seconds: float,
         size: int | None = None,
         age: float | None = None,
+        rows: RowsAsked | None = None,
     ) -> None:
         query, connection = self._query, self._compiler.connection
         assert query is not None
@@ -285,5 +292,6 @@ class _Reading:
                 query_seconds,
                 size,
                 age,
+                () if rows is None else rows.named(),
             )
         )
