@@ -26,11 +26,13 @@ logger = logging.getLogger("cachalot")
 class InForce(NamedTuple):
     """The nonces of a query's tables, and of the rows that it asks for.
 
-    Each is None while one of them is pending, and where nobody asked for them.
+    Each is None while one of them is pending, and where nobody asked for them. ``row`` is one that
+    the query has found before, if its nonce is the last of those of rows.
     """
 
     of_tables: tuple[str, ...] | None
     of_rows: tuple[str, ...] | None
+    row: RowsAsked | None = None
 
 
 _PENDING = InForce(None, None)
@@ -96,7 +98,7 @@ def find_by_rows(
         if each is not None:
             recent_versions.note(keys, each, generation)
     hit = None if valid is None else _unpacked(key, *valid)
-    return InForce(*nonces), hit, schema
+    return InForce(nonces[0], nonces[1]), hit, schema
 
 
 def find_by_value(
@@ -110,11 +112,11 @@ def find_by_value(
     local = _local(key, plan.timeout)
     if local is not None:
         hit = local.as_hit()
-        keys = _keys_of(hit, local.nonces, plan, value)
-        if keys is not None and _is_in_force(store, keys, local.nonces):
-            is_of_row = keys is not sets[0]
-            in_force = InForce(None, local.nonces) if is_of_row else InForce(local.nonces, None)
-            return in_force, hit, None
+        row = _row_of(hit, value) if len(local.nonces) > len(sets[0]) else None
+        found = InForce(local.nonces, None) if row is None else InForce(None, local.nonces)
+        keys = sets[0] if row is None else row.version_keys
+        if len(keys) == len(local.nonces) and _is_in_force(store, keys, local.nonces):
+            return found, hit, None
         local_tier.discard(key)
     generation = recent_versions.generation
     schema_key = catalogue.schema_key_of(connection)
@@ -122,28 +124,21 @@ def find_by_value(
     for each_keys, each in zip(sets, nonces, strict=True):
         if each is not None:
             recent_versions.note(each_keys, each, generation)
-    found = None if valid is None else _unpacked(key, *valid)
-    if valid is None or found is None:
-        return InForce(*nonces), None, schema
-    keys = _keys_of(found, valid[0], plan, value)
-    if keys is not None and keys is not sets[0]:
-        # It may have been written since the entry was stored.
-        of_row = keys[-1:], valid[0][-1:]
-        if store.are_in_force(*of_row):
-            recent_versions.note(*of_row, generation)
-        else:
-            keys = None
-    return InForce(*nonces), None if keys is None else found, schema
+    unpacked = None if valid is None else _unpacked(key, *valid)
+    if valid is None or unpacked is None or len(valid[0]) == len(sets[0]):
+        return InForce(nonces[0], nonces[1]), unpacked, schema
+    row = _row_of(unpacked, value)
+    nonce = None if row is None else store.nonce_there(row.version_keys[-1])
+    if row is None or nonce is None:
+        return InForce(nonces[0], nonces[1]), None, schema
+    of_rows = *valid[0][:-1], nonce
+    recent_versions.note(row.version_keys[-1:], of_rows[-1:], generation)
+    # It may have been written since the entry was stored, and be what the query finds all the same.
+    return InForce(nonces[0], of_rows, row), unpacked if of_rows == valid[0] else None, schema
 
 
-def _keys_of(
-    hit: Hit, nonces: tuple[str, ...], plan: Plan, value: ByValue
-) -> tuple[str, ...] | None:
-    """Return the keys of the versions that judge a result, None where it names no row."""
-    if len(nonces) == len(plan.version_keys):
-        return plan.version_keys
-    row = value.found_in(hit.rows if type(hit.rows) is list else [hit.rows])
-    return None if row is None else row.version_keys
+def _row_of(hit: Hit, value: ByValue) -> RowsAsked | None:
+    return value.found_in(hit.rows if type(hit.rows) is list else [hit.rows])
 
 
 def nonce_of_row(row: RowsAsked, plan_keys: tuple[str, ...], nonces: tuple[str, ...]) -> str | None:

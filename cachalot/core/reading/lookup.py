@@ -15,7 +15,7 @@ from cachalot.core.connection.overlay import Level
 from cachalot.core.connection.state import State, state_of
 from cachalot.core.connection.visibility import Visibility
 from cachalot.core.outcomes import Bypass, CacheUnavailable, Outcome, Unstorable
-from cachalot.core.reading.by_rows import Asked, ByValue
+from cachalot.core.reading.by_rows import Asked, ByValue, RowsAsked
 from cachalot.core.reading.compiled import Plan
 from cachalot.core.reading.finding import (
     InForce,
@@ -44,7 +44,8 @@ class Target(NamedTuple):
     transaction, both in the order of ``tables``. ``row_versions`` are the nonces by which the
     result is judged instead if it has all the ``rows``. Everything in it was read before the query
     ran, but for the ``found_versions``, under which others may find what its transaction finds
-    under the shared ones: among them is that of a row which only the result names.
+    under the shared ones: among them is that of a row which only the result names. If that is the
+    ``guessed_row``, the last of the ``row_versions`` is its nonce from before the query.
     """
 
     key: str
@@ -57,6 +58,7 @@ class Target(NamedTuple):
     rows: Asked | None = None
     row_versions: tuple[str, ...] | None = None
     found_versions: tuple[str, ...] | None = None
+    guessed_row: RowsAsked | None = None
 
     def judging(self, result: list[Any]) -> Target:
         """Return the target with the versions that this result depends on.
@@ -73,18 +75,21 @@ class Target(NamedTuple):
         return self._replace(shared_versions=versions)
 
     def _judging_found(self, value: ByValue, result: list[Any]) -> Target:
-        if self.shared_versions is None:
+        row, versions = value.found_in(result), self.row_versions
+        is_guessed = row is not None and row == self.guessed_row
+        if self.shared_versions is None and not (is_guessed and self.level is None):
             raise Unstorable(PENDING)
-        row = value.found_in(result)
-        if row is None or self.row_versions is None:
+        if row is None or versions is None:
             return self
-        try:
-            nonce = nonce_of_row(row, self.version_keys, self.shared_versions)
-        except CacheUnavailable as error:
-            raise Unstorable(error.reason) from error
-        if nonce is None:
-            return self
-        versions = (*self.row_versions, nonce)
+        if not is_guessed:
+            assert self.shared_versions is not None
+            try:
+                nonce = nonce_of_row(row, self.version_keys, self.shared_versions)
+            except CacheUnavailable as error:
+                raise Unstorable(error.reason) from error
+            if nonce is None:
+                return self
+            versions = (*versions[: len(value.version_keys)], nonce)
         if self.level is None:
             return self._replace(shared_versions=versions)
         return self._replace(found_versions=versions)
@@ -130,6 +135,7 @@ def look_up(
         state.changes,
         rows,
         versions.of_rows,
+        guessed_row=versions.row,
     )
     return target, None
 
@@ -223,9 +229,11 @@ def _look_up_in_transaction(
     shared_versions: tuple[str, ...] | None = None
     row_versions: tuple[str, ...] | None = None
     snapshot: tuple[str, ...] | None = None
+    guessed_row: RowsAsked | None = None
     hit = schema = None
     if seen is Visibility.NEWEST:
-        (shared_versions, row_versions), hit, schema = _read_shared(connection, key, plan, rows)
+        in_force, hit, schema = _read_shared(connection, key, plan, rows)
+        shared_versions, row_versions, guessed_row = in_force
         if hit is not None and not has_written:
             report(connection, plan, shared_versions, hit)
             return None, hit
@@ -258,6 +266,7 @@ def _look_up_in_transaction(
         changes,
         rows,
         row_versions,
+        guessed_row=guessed_row,
     )
     return target, None
 
