@@ -129,6 +129,13 @@ class AbsentValueUnderTheRest(Rows):
         return super().dependencies(query, answer)
 
 
+class ValueUnderTheRowGuessed(Rows):
+    """The row that had the value before is taken for the one that is found."""
+
+    def dependencies(self, query: Query, answer: Answer) -> Dependencies:
+        return (REST, row(1)) if query.value and answer else super().dependencies(query, answer)
+
+
 class RowsOfAColumnThatIsNotUnique(Rows):
     """What a column that is not unique leads to depends on the rows found: others may join them."""
 
@@ -215,6 +222,10 @@ _LIST_REST = Scenario("all rows and a writer of the rest", {"W1": write(SWAP), *
 _COLUMN = Scenario("a column", {"W1": write(UPDATE_2, BACK_2), **readers(NUMBER)})
 _VALUE = Scenario("a value and a writer of its row", {"W1": write(MOVE), **readers(VALUE)})
 _MOVED = Scenario("a value that changes hands", {"W1": write(MOVE, TAKE), **readers(VALUE)})
+_HANDED_ON = Scenario(
+    "a value that another row takes, and that changes",
+    {"W1": write(MOVE, TAKE, UPDATE_2), **readers(VALUE)},
+)
 _LOST = _VALUE._replace(name="a value, a writer of its row, an eviction", evictions=1)
 _BESIDE = Scenario(
     "a value, a writer of its row and one of another",
@@ -235,6 +246,7 @@ ROW_MUTANTS = (
     RowMutant(MissingRowUnderItsRow, _ABSENT),
     RowMutant(FewerRowsThanAskedFor, _SOME),
     RowMutant(AbsentValueUnderTheRest, _MOVED),
+    RowMutant(ValueUnderTheRowGuessed, _HANDED_ON),
     RowMutant(RowsOfAColumnThatIsNotUnique, _COLUMN),
     RowMutant(TableLookedAtBeforeTheRow, _VALUE),
     RowMutant(RowAddedAfterTheLook, _LOST._replace(warm="")),

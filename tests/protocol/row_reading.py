@@ -99,9 +99,18 @@ class RowReading(RowCourse):
         if kind == "look":
             return self._said(who, words, self._with(world, who, self._arrive(who, process)))
         before = self.asked_before(query)
-        got = tuple(one if at in before else UNREAD for at, one in enumerate(process.got))
+        got = tuple(
+            one if at in before or self._usable(process, (at,)) else UNREAD
+            for at, one in enumerate(process.got)
+        )
         process = process._replace(entry=None, excused=frozenset(), begun=0, got=got)
-        if self._usable(process, (TABLE,)) or (query.keys and self._usable(process, before[1:])):
+        # An entry that was no hit has told which row it may be.
+        is_guessed = not process.levels and any(
+            one != UNREAD for at, one in enumerate(got) if at not in before
+        )
+        if self._usable(process, (TABLE,)) or (
+            (query.keys or is_guessed) and self._usable(process, before[1:])
+        ):
             process = process._replace(step="query")
         else:
             process = self._begin_to_ask(who, process)
@@ -188,8 +197,12 @@ class RowReading(RowCourse):
         answer = query.answer(database or world.visible)
         words = f"queries {query.name}: {self.told(answer)}"
         process = process._replace(answer=answer)
-        if query.value and answer:
+        learned = self.dependencies(query, answer)[-1]
+        is_known = process.got[learned] != UNREAD
+        if query.value and answer and not is_known and self._usable(process, (TABLE,)):
             process = process._replace(step=self.learn_plan[0])
+        elif query.value and answer and not is_known:
+            process = self._arrive(who, process)
         else:
             process = self._prepare(who, process, self.dependencies(query, answer))
         return self._said(who, words, self._with(world, who, process), answer=answer)

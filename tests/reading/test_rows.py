@@ -14,7 +14,10 @@ from django.db.models.functions import Upper
 from django.utils import timezone
 
 from cachalot.api import cached, invalidate, recorded
+from cachalot.core.cache.door import cache_in_use
+from cachalot.core.cache.versions import Mark
 from cachalot.core.rows import MAX_ROWS
+from cachalot.core.schema.version_keys import version_keys
 from tests.library.models import Author, Book, Novel, Paperback, Publisher, Review, Tag
 from tests.support import CacheTestCase, count_queries, in_thread
 
@@ -484,6 +487,20 @@ class FoundRowsTests(RowTestCase):
         self.assertEqual(count_queries(read), (self.one.pk, 0))
         Tag.objects.filter(pk=self.one.pk).update(name="x")
         self.assertIs(read(), None)
+
+    def test_a_row_that_was_found_before(self) -> None:
+        """Its version is known before the query, so writes of others may go on meanwhile."""
+        self.get_a()
+        self.one.save()
+        keys, mark = version_keys("default", frozenset({"library_tag"})), Mark()
+        with cache_in_use() as store:
+            store.mark_pending(keys, None, mark)
+        self.assertMisses(self.get_a)
+        self.assertHits(self.get_a)
+        Tag.objects.filter(pk=self.one.pk).update(name="x")
+        self.assertIs(self.get_a(), None)
+        with cache_in_use() as store:
+            store.renew(dict.fromkeys(keys), None, mark)
 
     def behind_next_query(self, act: Callable[[], Any]) -> None:
         def also(execute: Any, sql: str, *arguments: Any) -> Any:

@@ -170,6 +170,11 @@ class Store:
         raws = self.backend.get(version_keys)
         return None not in raws and tuple(map(self.backend.nonce_of, raws)) == nonces
 
+    def nonce_there(self, key: str) -> str | None:
+        """Return the nonce under a key; None where there is none, or a writer is at work."""
+        (raw,) = self.backend.get((key,))
+        return None if raw is None else self.backend.nonce_of(raw)
+
     def nonce_learnt(
         self, learnt_key: str, version_keys: Sequence[str], nonces: tuple[str, ...]
     ) -> str | None:

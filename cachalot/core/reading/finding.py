@@ -26,11 +26,13 @@ logger = logging.getLogger("cachalot")
 class InForce(NamedTuple):
     """The nonces of a query's tables, and of the rows that it asks for.
 
-    Each is None while one of them is pending, and where nobody asked for them.
+    Each is None while one of them is pending, and where nobody asked for them. ``row`` is one that
+    the query has found before, if its nonce is the last of those of rows.
     """
 
     of_tables: tuple[str, ...] | None
     of_rows: tuple[str, ...] | None
+    row: RowsAsked | None = None
 
 
 _PENDING = InForce(None, None)
@@ -99,10 +101,10 @@ def find_by_rows(
         if each is not None:
             recent_versions.note(keys, each, generation)
     if not isinstance(stored, Stored):
-        return InForce(*nonces), None, schema, _seconds_of(stored)
+        return InForce(nonces[0], nonces[1]), None, schema, _seconds_of(stored)
     hit = _unpacked(key, of_stored, stored)
     if hit is None:
-        return InForce(*nonces), None, schema, 0.0
+        return InForce(nonces[0], nonces[1]), None, schema, 0.0
     # Those that judged it alone: the others may be of after a change that it lacks.
     of_tables, of_rows = (each if each is of_stored else None for each in nonces)
     found = InForce(of_tables, of_rows)
@@ -124,11 +126,13 @@ def find_by_value(
     local = _local(key, plan.timeout)
     if local is not None:
         found = local.as_hit()
-        keys = _keys_of(found, local.nonces, plan, value)
-        if keys is not None and _is_in_force(store, keys, local.nonces):
-            if keys is sets[0]:
+        row = value.found_in(found.rows) if len(local.nonces) > len(sets[0]) else None
+        keys = sets[0] if row is None else row.version_keys
+        if len(keys) == len(local.nonces) and _is_in_force(store, keys, local.nonces):
+            if row is None:
                 return InForce(local.nonces, None), found, None, 0.0
-            return InForce(None, local.nonces), found._replace(is_by_rows=True), None, 0.0
+            of_row = InForce(None, local.nonces, row)
+            return of_row, found._replace(is_by_rows=True), None, 0.0
         local_tier.discard(key)
     generation = recent_versions.generation
     schema_key = catalogue.schema_key_of(connection)
@@ -139,28 +143,22 @@ def find_by_value(
         if each is not None:
             recent_versions.note(each_keys, each, generation)
     if not isinstance(stored, Stored):
-        return InForce(*nonces), None, schema, _seconds_of(stored)
+        return InForce(nonces[0], nonces[1]), None, schema, _seconds_of(stored)
     hit = _unpacked(key, of_stored, stored)
-    keys = None if hit is None else _keys_of(hit, of_stored, plan, value)
-    if keys is sets[0]:
+    if hit is None:
+        return InForce(nonces[0], nonces[1]), None, schema, 0.0
+    if len(of_stored) == len(sets[0]):
         return InForce(of_stored, None), hit, schema, 0.0
-    if hit is not None and keys is not None:
-        # It may have been written since the entry was stored.
-        of_row = keys[-1:], of_stored[-1:]
-        if store.are_in_force(*of_row):
-            recent_versions.note(*of_row, generation)
-            return InForce(None, of_stored), hit._replace(is_by_rows=True), schema, 0.0
-    return InForce(*nonces), None, schema, stored.seconds
-
-
-def _keys_of(
-    hit: Hit, nonces: tuple[str, ...], plan: Plan, value: ByValue
-) -> tuple[str, ...] | None:
-    """Return the keys of the versions that judge a result, None where it names no row."""
-    if len(nonces) == len(plan.version_keys):
-        return plan.version_keys
     row = value.found_in(hit.rows)
-    return None if row is None else row.version_keys
+    nonce = None if row is None else store.nonce_there(row.version_keys[-1])
+    if row is None or nonce is None:
+        return InForce(nonces[0], nonces[1]), None, schema, stored.seconds
+    of_rows = *of_stored[:-1], nonce
+    recent_versions.note(row.version_keys[-1:], of_rows[-1:], generation)
+    if of_rows == of_stored:
+        return InForce(None, of_rows, row), hit._replace(is_by_rows=True), schema, 0.0
+    # It has been written since, and may be what the query finds all the same.
+    return InForce(nonces[0], of_rows, row), None, schema, stored.seconds
 
 
 def nonce_of_row(row: RowsAsked, plan_keys: tuple[str, ...], nonces: tuple[str, ...]) -> str | None:

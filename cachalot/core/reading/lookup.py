@@ -16,7 +16,7 @@ from cachalot.core.connection.overlay import Level
 from cachalot.core.connection.state import State
 from cachalot.core.connection.visibility import Visibility
 from cachalot.core.outcomes import Bypass, CacheUnavailable, Outcome, Unstorable
-from cachalot.core.reading.by_rows import Asked, ByValue
+from cachalot.core.reading.by_rows import Asked, ByValue, RowsAsked
 from cachalot.core.reading.compiled import Plan
 from cachalot.core.reading.finding import (
     Found,
@@ -43,10 +43,12 @@ class Target(NamedTuple):
     ``shared_versions`` are the nonces in the shared cache, ``own_versions`` those of the
     transaction, both in the order of ``tables``. ``row_versions`` are the nonces by which the
     result is judged instead if it has all the ``rows``; whether it has is the ``doubt`` in which
-    collectors are. Others wait for the result until the ``lease`` is given back. All was read
-    before the query ran, but for the ``found_versions``, under which others may find what its
-    transaction finds under the shared ones: among them is that of a row which only the result
-    names.
+    collectors are. Others wait for the result until the ``lease`` is given back.
+
+    All was read before the query ran, but for the ``found_versions``, under which others may find
+    what its transaction finds under the shared ones: among them is that of a row which only the
+    result names. If that is the ``guessed_row``, the last of the ``row_versions`` is its nonce from
+    before the query.
     """
 
     key: str
@@ -61,6 +63,7 @@ class Target(NamedTuple):
     doubt: Doubt | None = None
     lease: Lease | None = None
     found_versions: tuple[str, ...] | None = None
+    guessed_row: RowsAsked | None = None
 
     def judging(self, result: list[Any]) -> Target:
         """Return the target with the versions that this result depends on; tell the collector.
@@ -82,18 +85,21 @@ class Target(NamedTuple):
         return self._replace(shared_versions=versions, rows=self.rows if is_found else None)
 
     def _judging_found(self, value: ByValue, result: list[Any]) -> Target:
-        if self.shared_versions is None:
+        row, versions = value.found_in(result), self.row_versions
+        is_guessed = row is not None and row == self.guessed_row
+        if self.shared_versions is None and not (is_guessed and self.level is None):
             raise Unstorable(PENDING)
-        row = value.found_in(result)
-        if row is None or self.row_versions is None:
+        if row is None or versions is None:
             return self._replace(rows=None)
-        try:
-            nonce = nonce_of_row(row, self.version_keys, self.shared_versions)
-        except CacheUnavailable as error:
-            raise Unstorable(error.reason) from error
-        if nonce is None:
-            return self._replace(rows=None)
-        versions = (*self.row_versions, nonce)
+        if not is_guessed:
+            assert self.shared_versions is not None
+            try:
+                nonce = nonce_of_row(row, self.version_keys, self.shared_versions)
+            except CacheUnavailable as error:
+                raise Unstorable(error.reason) from error
+            if nonce is None:
+                return self._replace(rows=None)
+            versions = (*versions[: len(value.version_keys)], nonce)
         if self.doubt is not None:
             self.doubt.settle(*row.told(versions))
         if self.level is None:
@@ -150,6 +156,7 @@ def look_up(
         versions.of_rows,
         doubt,
         lease,
+        guessed_row=versions.row,
     )
     return target, None
 
@@ -208,6 +215,7 @@ def _look_up_in_transaction(
     shared_versions: tuple[str, ...] | None = None
     row_versions: tuple[str, ...] | None = None
     snapshot: tuple[str, ...] | None = None
+    guessed_row: RowsAsked | None = None
     hit = schema = None
     if seen is Visibility.NEWEST:
         versions, hit, schema, _ = _read_shared(connection, key, plan, rows)
@@ -216,7 +224,7 @@ def _look_up_in_transaction(
             return None, hit
         _require_versions(versions)
         hit = None
-        shared_versions, row_versions = versions
+        shared_versions, row_versions, guessed_row = versions
     elif seen is Visibility.SNAPSHOT:
         shared_versions = snapshot = versions_of_snapshot(state, connection, plan.tables)
     tables = tuple(sorted(plan.tables))
@@ -251,6 +259,7 @@ def _look_up_in_transaction(
         rows,
         row_versions,
         doubt,
+        guessed_row=guessed_row,
     )
     return target, None
 

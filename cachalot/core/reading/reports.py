@@ -57,7 +57,7 @@ def report_either(
     A hit has the versions that judge it, of tables or of rows. Of a miss it is not known before
     the result which of them count: the doubt is returned.
     """
-    of_tables, of_rows = versions
+    of_tables, of_rows, found_row = versions
     if of_rows is None or rows is None:
         report(connection, plan, of_tables, hit)
         return None
@@ -66,7 +66,7 @@ def report_either(
         return None
     collector.read(connection.alias, plan.tables, origin_of(connection))
     if hit is not None:
-        asked = rows.found_in(hit.rows) if isinstance(rows, ByValue) else rows
+        asked = found_row if isinstance(rows, ByValue) else rows
         assert asked is not None
         nonces, found = asked.told(of_rows)
         collector.depend(nonces, _expiry(plan, hit), found)
