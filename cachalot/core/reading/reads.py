@@ -23,8 +23,9 @@ from cachalot.core.outcomes import Outcome, Refused, UncachableQuery, Unstorable
 from cachalot.core.reading.by_rows import ByValue, RowsAsked
 from cachalot.core.reading.compiled import CompiledQuery, compile_query
 from cachalot.core.reading.keys import key_with, with_namespace
-from cachalot.core.reading.lookup import Target, look_up
+from cachalot.core.reading.lookup import look_up
 from cachalot.core.reading.results import OVERTAKEN, is_overtaken, store, stream
+from cachalot.core.reading.targets import Target
 from cachalot.core.schema.tables import display_name
 from cachalot.core.switch import is_enabled, what_switched_off
 from cachalot.settings import cachalot_settings, has_own_query_keys

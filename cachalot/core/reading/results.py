@@ -13,7 +13,7 @@ from cachalot.core.connection.overlay import Entry
 from cachalot.core.connection.state import State
 from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import CacheUnavailable, Unstorable
-from cachalot.core.reading.lookup import Target
+from cachalot.core.reading.targets import Target
 from cachalot.core.schema.timeouts import timeout_of
 
 logger = logging.getLogger("cachalot")

@@ -18,14 +18,10 @@ from cachalot.core.interruptions import is_interruption
 from cachalot.core.outcomes import Bypass, Outcome, Refused, UncachableQuery
 from cachalot.core.reading.compiled import Plan, plan_of_text, why_of_plan
 from cachalot.core.reading.keys import SET_BY_QUERIES
-from cachalot.core.reading.lookup import (
-    PENDING,
-    check_schema,
-    require_transactional,
-    visibility_of,
-)
+from cachalot.core.reading.lookup import check_schema, require_transactional, visibility_of
 from cachalot.core.reading.reports import report
 from cachalot.core.reading.snapshots import versions_of_snapshot
+from cachalot.core.reading.targets import PENDING
 from cachalot.core.schema import catalogue
 from cachalot.core.schema.tables import display_name
 from cachalot.core.sql.statements import Statement
