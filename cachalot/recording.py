@@ -190,7 +190,9 @@ def rows_in_words(rows: Iterable[tuple[str, Any]]) -> str:
 
 def _name_of(table: str) -> str:
     models = apps.get_models(include_auto_created=True)
-    names = (each.__name__ for each in models if each._meta.db_table == table)
+    names = (
+        each.__name__ for each in models if each._meta.db_table == table and not each._meta.proxy
+    )
     return next(names, table)
 
 

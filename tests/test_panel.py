@@ -30,7 +30,7 @@ from cachalot.core.events import Invalidation, Read
 from cachalot.core.outcomes import Outcome
 from cachalot.invalidations import last_invalidations
 from cachalot.recording import Recording, place_of, rows_in_words
-from tests.library.models import Author, Book, OddlyNamed, Tag
+from tests.library.models import Author, Book, OddlyNamed, Paperback, Tag
 from tests.support import CacheTestCase, count_queries, in_thread, versions_in_cache
 
 PAGES = Path(__file__).with_name("panel_urls.py")
@@ -217,6 +217,11 @@ class RequestTests(LookTestCase):
         named = ", ".join(map(str, keys[:5]))
         self.assertEqual(rows_in_words(rows), f"Tag {named} and 2 more")
         self.assertEqual(rows_in_words([("no_model", "x")]), "no_model x")
+
+    def test_a_row_is_not_named_after_a_proxy(self) -> None:
+        # As of an app that is installed before that of the model.
+        with mock.patch("cachalot.recording.apps.get_models", return_value=[Paperback, Book]):
+            self.assertEqual(rows_in_words([("library_book", 17)]), "Book 17")
 
     def test_the_page_names_rows(self) -> None:
         key = Tag.objects.create(name="a").pk
