@@ -69,6 +69,9 @@ class RowBlockStage(Stage):
         self.entry_keys = []
         # What a block has read is told by this process alone, and is always the same.
         ScheduledCache.lost_keys |= {str(self._block_of(one)._key) for one in protocol.blocks}
+        for key in ScheduledCache.lost_keys:
+            # Of another stage, where the cache tells it.
+            ScheduledCache.beside.pop(key, None)
         with mock.patch.object(RowsAsked, "are_found", return_value=False):
             self.keys_by_table = self._learn_block_keys()
         self.block_keys = self._learn_block_keys()
