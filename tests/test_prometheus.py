@@ -8,7 +8,7 @@ from django.test import override_settings
 from cachalot.api import cachalot_disabled, invalidate
 from cachalot.core.cache.local import local_tier
 from cachalot.core.statistics import statistics
-from tests.library.models import Book
+from tests.library.models import Book, Tag
 from tests.support import CacheTestCase
 
 REFUSED = (
@@ -27,11 +27,13 @@ class CollectorTests(CacheTestCase):
 
         registry = prometheus_client.CollectorRegistry()
         registry.register(CachalotCollector())
+        tag = Tag.objects.create(name="sea")
         statistics.reset()
         self.addCleanup(statistics.reset)
         with override_settings(CACHALOT_STATS=True):
             for _ in range(3):
                 list(Book.objects.all())
+                Tag.objects.get(pk=tag.pk)
             with cachalot_disabled():
                 list(Book.objects.all())
             invalidate(Book, db_alias="default")
@@ -40,6 +42,8 @@ class CollectorTests(CacheTestCase):
         of_book = '{database="default",table="library_book"'
         for line in (
             f"cachalot_hits_total{of_book}}} 2.0",
+            f"cachalot_row_hits_total{of_book}}} 0.0",
+            'cachalot_row_hits_total{database="default",table="library_tag"} 2.0',
             f"cachalot_misses_total{of_book}}} 1.0",
             REFUSED,
             f"cachalot_invalidations_total{of_book}}} 1.0",

@@ -349,14 +349,15 @@ class CommandTests(PublishedTestCase):
         self.assertEqual(lines[0], "")
         self.assertRegex(
             lines[1],
-            r"^process +seen +hits +misses +not cached +hit rate +invalidations +local bytes$",
+            r"^process +seen +hits +by rows +misses +not cached +hit rate +invalidations "
+            r"+local bytes$",
         )
-        self.assertRegex(lines[2], rf":{os.getpid()} +0 s ago +3 +1 +1 +75\.0% +2 +[\d,]+$")
+        self.assertRegex(lines[2], rf":{os.getpid()} +0 s ago +3 +0 +1 +1 +75\.0% +2 +[\d,]+$")
         self.assertEqual(
             [line.split() for line in lines[5:7]],
             [
-                ["default", "library_author", "0", "0", "0", "-", "1"],
-                ["default", "library_book", "3", "1", "1", "75.0%", "1"],
+                ["default", "library_author", "0", "0", "0", "0", "-", "1"],
+                ["default", "library_book", "3", "0", "1", "1", "75.0%", "1"],
             ],
         )
         self.assertEqual(lines[8], "times  not cached, because")
@@ -368,10 +369,11 @@ class CommandTests(PublishedTestCase):
                 process = Statistics()
                 process.note(read_of(Outcome.MISS, "a"))
                 process.note(read_of(Outcome.HIT, "a"))
+                process.note(read_of(Outcome.HIT, "a")._replace(rows=(("a", 1),)))
                 process.publish()
             output = self.command()
         self.assertEqual(output.count(f":{os.getpid()} "), 2)
-        self.assertRegex(output, r"\ndefault +a +2 +2 +0 +50\.0% +0\n")
+        self.assertRegex(output, r"\ndefault +a +4 +2 +2 +0 +66\.7% +0\n")
 
     def test_blocks(self) -> None:
         with self.shared(), self.counting():
@@ -401,7 +403,7 @@ class CommandTests(PublishedTestCase):
         self.assertTrue(
             output.startswith("The cache 'default' is not shared between processes, so these are")
         )
-        self.assertRegex(output, r"\ndefault +library_book +0 +1 +0 +0\.0% +0\n")
+        self.assertRegex(output, r"\ndefault +library_book +0 +0 +1 +0 +0\.0% +0\n")
         self.assertEqual(stats["misses"], 1)
 
     def test_it_says_that_nothing_is_counted(self) -> None:

@@ -43,6 +43,11 @@ class CachalotCollector:
         hits = CounterMetricFamily(
             "cachalot_hits", "Reads that were served from the cache.", labels=_TABLE
         )
+        row_hits = CounterMetricFamily(
+            "cachalot_row_hits",
+            "Those of the hits that depend on rows in place of their table.",
+            labels=_TABLE,
+        )
         misses = CounterMetricFamily(
             "cachalot_misses", "Reads whose results were stored in the cache.", labels=_TABLE
         )
@@ -57,11 +62,13 @@ class CachalotCollector:
         for db_alias, tables in stats["tables"].items():
             for table, counts in tables.items():
                 hits.add_metric([db_alias, table], counts["hits"])
+                row_hits.add_metric([db_alias, table], counts["row_hits"])
                 misses.add_metric([db_alias, table], counts["misses"])
                 invalidations.add_metric([db_alias, table], counts["invalidations"])
                 for reason, number in counts["refusals"].items():
                     refusals.add_metric([db_alias, table, reason], number)
         yield hits
+        yield row_hits
         yield misses
         yield refusals
         yield invalidations

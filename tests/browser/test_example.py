@@ -223,8 +223,8 @@ class CommandTests(SimpleTestCase):
         for _ in range(2):
             self.assertTrue(self.manage("shell", "-c", code, cache_url=cache_url).endswith("0\n"))
         output = self.run_command("cachalot_stats", cache_url=cache_url)
-        # Hits, misses, not cached, hit rate.
-        self.assertRegex(output, r"\ndefault +library_book +1 +1 +0 +50\.0% ")
+        # Hits, those by rows, misses, not cached, hit rate.
+        self.assertRegex(output, r"\ndefault +library_book +1 +0 +1 +0 +50\.0% ")
 
     def test_memory_is_not_shared(self) -> None:
         self.assertIn("is not shared between processes", self.run_command("cachalot_stats"))

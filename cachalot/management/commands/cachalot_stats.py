@@ -14,7 +14,9 @@ from cachalot.core.statistics import is_counting
 from cachalot.settings import cachalot_settings
 from cachalot.totals import by_block, by_table, published, summed
 
-_COUNTS = ("hits", "misses", "not cached", "hit rate", "invalidations")
+_OF_BLOCKS = ("hits", "misses", "not cached", "hit rate")
+# A block depends on rows and tables at once, and a write invalidates tables.
+_COUNTS = ("hits", "by rows", *_OF_BLOCKS[1:], "invalidations")
 
 
 class Command(BaseCommand):
@@ -97,9 +99,8 @@ class Command(BaseCommand):
             self._write_table(["database", "table", *_COUNTS], rows)
         self._write_reasons("not cached, because", summed(processes))
         if blocks := by_block(processes):
-            # A write invalidates tables.
-            rows = [[name, *_columns_of(counts)[:-1]] for name, counts in blocks.items()]
-            self._write_table(["block", *_COUNTS[:-1]], rows)
+            rows = [[name, *_columns_of(counts, _OF_BLOCKS)] for name, counts in blocks.items()]
+            self._write_table(["block", *_OF_BLOCKS], rows)
         self._write_reasons("blocks were not stored, because", summed(blocks.values()))
 
     def _write_reasons(self, head: str, counts: dict[str, Any]) -> None:
@@ -122,9 +123,14 @@ def _line(cells: Iterable[str], widths: list[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _columns_of(counts: dict[str, Any]) -> list[str]:
-    """Return counts as the cells under ``_COUNTS``."""
-    rate = "-" if counts["hit_rate"] is None else f"{counts['hit_rate']:.1%}"
-    refused = sum(counts["refusals"].values())
-    numbers = (counts["hits"], counts["misses"], refused, rate, counts["invalidations"])
-    return list(map(str, numbers))
+def _columns_of(counts: dict[str, Any], heads: Iterable[str] = _COUNTS) -> list[str]:
+    """Return counts as the cells under ``heads``."""
+    cells = {
+        "hits": counts["hits"],
+        "by rows": counts["row_hits"],
+        "misses": counts["misses"],
+        "not cached": sum(counts["refusals"].values()),
+        "hit rate": "-" if counts["hit_rate"] is None else f"{counts['hit_rate']:.1%}",
+        "invalidations": counts["invalidations"],
+    }
+    return [str(cells[head]) for head in heads]
