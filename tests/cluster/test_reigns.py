@@ -126,7 +126,7 @@ class Process:
     def read(self, rows: bytes) -> bytes:
         """Return what is stored, and otherwise ``rows``, which are stored."""
         nonces, stored, _ = self.store.read(("v",), "e", "other")
-        if stored is None:
+        if not isinstance(stored, Stored):
             assert nonces is not None
             stored = Stored(rows, 1.0, 1.0)
             self.store.put({"e": (nonces, stored)}, None)
@@ -387,11 +387,11 @@ class ServerTests(SimpleTestCase):
         follower.backend = Following(client.cache)
         self.assertEqual(follower.current(("v",)), client.store.current(("v",)))
         self.server.ask("DEL", client.cache.make_key(LINE_KEY))
-        self.assertEqual(follower.read(("v",), "e", "w")[1], None)
+        self.assertNotIsInstance(follower.read(("v",), "e", "w")[1], Stored)
         client.read(b"new")
         nonces, stored, _ = follower.read(("v", "added"), "e", "w")
         self.assertEqual(nonces, client.store.current(("v", "added")))
-        self.assertIsNone(stored)
+        self.assertNotIsInstance(stored, Stored)
         nonces, stored, _ = follower.read(("v",), "e", "w")
         assert stored is not None
         self.assertEqual(stored.payload, b"new")

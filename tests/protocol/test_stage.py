@@ -201,7 +201,7 @@ class StageTests(TransactionTestCase):
         def not_confirmed(pins: Any, key: str, plan: Any) -> Any:
             with cache_in_use() as cache:
                 stored = cache.entry(key, pins)
-            return None if stored is None else finding._unpacked(key, pins, stored)
+            return finding._unpacked(key, pins, stored) if isinstance(stored, Stored) else None
 
         statement, cold, transaction, pinned = ALL[0], ALL[1], ALL[2], PINS[0]
         torn = BLOCKS[0]
