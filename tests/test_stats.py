@@ -459,5 +459,5 @@ with override_settings(CACHALOT_STATS=True):
 """
         name = in_process(code)
         self.assertRegex(
-            self.command(), rf"(?s){name} .*\ndefault +library_author +0 +1 +0 +0\.0% +0\n"
+            self.command(), rf"(?s){name} .*\ndefault +library_author +0 +0 +1 +0 +0\.0% +0\n"
         )
