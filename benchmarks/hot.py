@@ -170,20 +170,23 @@ def write(writes: float, rows: int, seconds: float) -> str:
     return ""
 
 
+def started(setting: Callable[[], None], act: Callable[[], str]) -> tuple[int, Any]:
+    """Begin to do something in a process of its own, once it is set up."""
+
+    def run() -> str:
+        setting()
+        return act()
+
+    return in_process(run)
+
+
 def throughput(options: argparse.Namespace, how: str, setting: Callable[[], None]) -> list[float]:
     """Return reads a second, and the share of them that were hits."""
 
-    def started(act: Callable[[], str]) -> tuple[int, Any]:
-        def run() -> str:
-            setting()
-            return act()
-
-        return in_process(run)
-
     # Until the readers have begun.
-    writer = started(lambda: write(options.writes, options.rows, options.seconds + 5))
+    writer = started(setting, lambda: write(options.writes, options.rows, options.seconds + 5))
     readers = [
-        started(lambda: read(READS[how], options.rows, options.seconds))
+        started(setting, lambda: read(READS[how], options.rows, options.seconds))
         for _ in range(options.readers)
     ]
     results = [result_of(reader).split() for reader in readers]
@@ -213,8 +216,8 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
             }
             location = stack.enter_context(servers(0))[0].location
 
-        def set_up(*, is_on: bool, counts: bool = False) -> Callable[[], None]:
-            return lambda: configure(database, location, is_on=is_on, counts=counts)
+        def set_up(**settings: Any) -> Callable[[], None]:
+            return lambda: configure(database, location, **settings)
 
         def fill_it() -> str:
             set_up(is_on=False)()
@@ -224,16 +227,11 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
         def repeats(wait_above: float | None) -> float:
             """Return how often the slow query runs after a write."""
 
-            def run(act: Callable[[], str]) -> tuple[int, Any]:
-                def act_on_it() -> str:
-                    configure(database, location, is_on=True, wait_above=wait_above)
-                    return act()
-
-                return in_process(act_on_it)
-
-            seconds = 4 * options.seconds
-            readers = [run(lambda: read_slowly(seconds)) for _ in range(options.readers)]
-            writer = run(lambda: write(1, options.rows, seconds))
+            setting, seconds = set_up(is_on=True, wait_above=wait_above), 4 * options.seconds
+            readers = [
+                started(setting, lambda: read_slowly(seconds)) for _ in range(options.readers)
+            ]
+            writer = started(setting, lambda: write(1, options.rows, seconds))
             result_of(writer)
             return sum(int(result_of(reader)) for reader in readers) / seconds
 

@@ -94,25 +94,14 @@ def find_by_rows(
         if _is_in_force(store, sets[is_of_rows], local.nonces):
             return found, local.as_hit(is_by_rows=is_of_rows), None, 0.0
         local_tier.discard(key)
-    generation = recent_versions.generation
-    schema_key = catalogue.schema_key_of(connection)
-    nonces, of_stored, stored, schema = store.read_either(sets, key, schema_key)
-    for keys, each in zip(sets, nonces, strict=True):
-        if each is not None:
-            recent_versions.note(keys, each, generation)
-    if not isinstance(stored, Stored):
-        return InForce(nonces[0], nonces[1]), None, schema, _seconds_of(stored)
-    hit = _unpacked(key, of_stored, stored)
+    fetched, of_stored = _fetch_either(store, key, sets, connection)
+    in_force, hit, schema, _ = fetched
     if hit is None:
-        return InForce(nonces[0], nonces[1]), None, schema, 0.0
+        return fetched
     # Those that judged it alone: the others may be of after a change that it lacks.
-    of_tables, of_rows = (each if each is of_stored else None for each in nonces)
-    found = InForce(of_tables, of_rows)
-    return found, hit._replace(is_by_rows=of_rows is not None), schema, 0.0
-
-
-def _seconds_of(stored: Stored | Outdated | None) -> float:
-    return 0.0 if stored is None else stored.seconds
+    of_tables, of_rows = (each if each is of_stored else None for each in in_force[:2])
+    hit = hit._replace(is_by_rows=of_rows is not None)
+    return InForce(of_tables, of_rows), hit, schema, 0.0
 
 
 def find_by_value(
@@ -135,30 +124,49 @@ def find_by_value(
             return of_row, found._replace(is_by_rows=True), None, 0.0
         local_tier.discard(key)
     generation = recent_versions.generation
-    schema_key = catalogue.schema_key_of(connection)
-    nonces, of_stored, stored, schema = store.read_either(
-        sets, key, schema_key, is_one_unknown=True
-    )
-    for each_keys, each in zip(sets, nonces, strict=True):
-        if each is not None:
-            recent_versions.note(each_keys, each, generation)
-    if not isinstance(stored, Stored):
-        return InForce(nonces[0], nonces[1]), None, schema, _seconds_of(stored)
-    hit = _unpacked(key, of_stored, stored)
+    fetched, of_stored = _fetch_either(store, key, sets, connection, is_one_unknown=True)
+    in_force, hit, schema, _ = fetched
     if hit is None:
-        return InForce(nonces[0], nonces[1]), None, schema, 0.0
+        return fetched
     if len(of_stored) == len(sets[0]):
         return InForce(of_stored, None), hit, schema, 0.0
     row = value.found_in(hit.rows)
     nonce = None if row is None else store.nonce_there(row.version_keys[-1])
     if row is None or nonce is None:
-        return InForce(nonces[0], nonces[1]), None, schema, stored.seconds
+        return in_force, None, schema, hit.stored.seconds
     of_rows = *of_stored[:-1], nonce
     recent_versions.note(row.version_keys[-1:], of_rows[-1:], generation)
     if of_rows == of_stored:
         return InForce(None, of_rows, row), hit._replace(is_by_rows=True), schema, 0.0
     # It has been written since, and may be what the query finds all the same.
-    return InForce(nonces[0], of_rows, row), None, schema, stored.seconds
+    return in_force._replace(of_rows=of_rows, row=row), None, schema, hit.stored.seconds
+
+
+def _fetch_either(
+    store: Store,
+    key: str,
+    sets: tuple[tuple[str, ...], tuple[str, ...]],
+    connection: BaseDatabaseWrapper,
+    *,
+    is_one_unknown: bool = False,
+) -> tuple[Found, tuple[str, ...]]:
+    """Return what ``Store.read_either()`` finds, and the nonces that its result is stored under."""
+    generation = recent_versions.generation
+    schema_key = catalogue.schema_key_of(connection)
+    nonces, of_stored, stored, schema = store.read_either(
+        sets, key, schema_key, is_one_unknown=is_one_unknown
+    )
+    for keys, each in zip(sets, nonces, strict=True):
+        if each is not None:
+            recent_versions.note(keys, each, generation)
+    in_force = InForce(nonces[0], nonces[1])
+    if not isinstance(stored, Stored):
+        return (in_force, None, schema, _seconds_of(stored)), of_stored
+    return (in_force, _unpacked(key, of_stored, stored), schema, 0.0), of_stored
+
+
+def _seconds_of(stored: Stored | Outdated | None) -> float:
+    return 0.0 if stored is None else stored.seconds
 
 
 def nonce_of_row(row: RowsAsked, plan_keys: tuple[str, ...], nonces: tuple[str, ...]) -> str | None:
