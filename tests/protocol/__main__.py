@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Iterator
 
 from tests.protocol.block_mutants import BLOCK_MUTANTS
@@ -13,13 +14,21 @@ from tests.protocol.owners import OWNER_MUTANTS
 from tests.protocol.pin_mutants import PIN_MUTANTS
 from tests.protocol.reign_mutants import MARK_MUTANTS, REIGN_MUTANTS
 from tests.protocol.reigns import COURSES, Course, Reigns
-from tests.protocol.row_blocks import MANY_ROWS, ROW_BLOCK_MUTANTS, ROW_BLOCKS, ManyRows, RowBlocks
+from tests.protocol.reigns import LARGE as LARGE_COURSES
+from tests.protocol.row_blocks import (
+    LARGE_OF_MANY_ROWS,
+    MANY_ROWS,
+    ROW_BLOCK_MUTANTS,
+    ROW_BLOCKS,
+    ManyRows,
+    RowBlocks,
+)
 from tests.protocol.row_mutants import ROW_MUTANTS, RowMutant
 from tests.protocol.row_scenarios import MORE
 from tests.protocol.row_scenarios import SCENARIOS as ROW_SCENARIOS
 from tests.protocol.row_world import Scenario as RowScenario
 from tests.protocol.rows import Rows
-from tests.protocol.scenarios import SCENARIOS
+from tests.protocol.scenarios import LARGE, SCENARIOS
 from tests.protocol.server_marks import SERVER, SERVER_MUTANTS, ServerMarks
 from tests.protocol.windows import WINDOWS, Window
 from tests.protocol.words import in_words
@@ -106,25 +115,30 @@ def _report_run(protocol: Protocol, wanted: Collection[str] | None) -> Iterator[
     yield f"  {': '.join(found.broken) if found.broken else 'NOT CAUGHT'}"
 
 
-def main() -> None:
-    """Print the whole report."""
+def main() -> bool:
+    """Print the whole report; return whether it is as it should be."""
+    is_right = True
     for lines in (
-        report_scenarios(SCENARIOS),
+        report_scenarios((*SCENARIOS, *LARGE)),
         report_scenarios(SERVER, ServerMarks),
         report_scenarios((*WRITES, *FAULTS), Leases),
         report_scenarios(PAUSES, Pausing),
         report_leases(LEASE_MUTANTS),
         report_mutants((*MUTANTS, *PIN_MUTANTS, *OWNER_MUTANTS, *SERVER_MUTANTS, *BLOCK_MUTANTS)),
         report_scenarios(ROW_BLOCKS, RowBlocks),
-        report_scenarios(MANY_ROWS, ManyRows),
+        report_scenarios((*MANY_ROWS, *LARGE_OF_MANY_ROWS), ManyRows),
         report_mutants(ROW_BLOCK_MUTANTS),
         report_windows(WINDOWS),
-        report_reigns(COURSES, (*REIGN_MUTANTS, *(mutant for mutant, _ in MARK_MUTANTS))),
+        report_reigns(
+            (*COURSES, *LARGE_COURSES), (*REIGN_MUTANTS, *(mutant for mutant, _ in MARK_MUTANTS))
+        ),
         report_rows((*ROW_SCENARIOS, *MORE), ROW_MUTANTS),
     ):
         for line in lines:
             print(line, flush=True)
+            is_right = is_right and "BROKEN" not in line and "NOT CAUGHT" not in line
+    return is_right
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(not main())

@@ -95,6 +95,6 @@ REIGN_MUTANTS: tuple[type[Reigns], ...] = (
 )
 #: Those of marks, with the numbers of the courses that catch them.
 MARK_MUTANTS: tuple[tuple[type[Reigns], int], ...] = (
-    (SentTwiceSetsAgain, 5),
-    (RefusedIsLeft, 9),
+    (SentTwiceSetsAgain, 3),
+    (RefusedIsLeft, 5),
 )

@@ -181,6 +181,9 @@ SCENARIOS = (
         entry_first=True,
         kills=1,
     ),
+)
+#: Those of over 100,000 states, which the tests leave to ``python -m tests.protocol``.
+LARGE = (
     Scenario(
         "two blocks, a writer of both tables and one of the second",
         {"W1": WRITE_BOTH, "W2": WRITE_U, "B1": BLOCK, "B2": BLOCK},

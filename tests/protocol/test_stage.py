@@ -28,6 +28,7 @@ from tests.protocol.runs import EveryStep, all_runs, covering_runs
 from tests.protocol.scenarios import (
     BLOCK,
     BLOCK_OF_ONE,
+    INNER_ALONE,
     INVALIDATE,
     JOIN,
     NESTED,
@@ -74,7 +75,9 @@ BLOCKS = (
     Scenario("a block of two reads", {"W1": T_THEN_U, "B": BLOCK}),
     Scenario("two blocks of two reads", {"W1": T_THEN_U, "B1": BLOCK, "B2": BLOCK}),
     Scenario("a block that reads a table twice", {"W1": WRITE, "B1": TWICE, "B2": TWICE}),
-    Scenario("a block in a block", {"W1": T_THEN_U, "B1": NESTED, "B2": NESTED}),
+    Scenario(
+        "a block in a block, and the inner one", {"W1": T_THEN_U, "B1": NESTED, "B2": INNER_ALONE}
+    ),
 )
 
 #: Transactions under snapshot isolation.
