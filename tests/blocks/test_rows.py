@@ -19,7 +19,7 @@ from cachalot.core.reading.by_rows import RowsAsked
 from cachalot.core.reading.reads import _Reading
 from cachalot.core.schema.version_keys import version_keys
 from tests.blocks.test_functions import BlockTestCase, runs
-from tests.library.models import Author, Book, Tag
+from tests.library.models import Author, Book, Novel, Tag
 from tests.support import in_process, in_thread
 
 
@@ -53,6 +53,12 @@ def key_of(name: str) -> int | None:
     runs.append("key")
     tag = Tag.objects.filter(name=name).first()
     return None if tag is None else tag.pk
+
+
+@cached
+def title_of(pk: int) -> str:
+    runs.append("title")
+    return Novel.objects.get(pk=pk).title
 
 
 class RowBlockTestCase(BlockTestCase):
@@ -99,6 +105,12 @@ class RowTests(RowBlockTestCase):
             lambda: in_thread(self.two.save),
             others.delete,
         )
+
+    def test_a_child_and_its_parent(self) -> None:
+        one, two = (Novel.objects.create(title=title, genre="G") for title in "AB")
+        parents = Book.objects.filter(pk=one.pk)
+        self.assertKept(lambda: title_of(one.pk), two.save, two.delete)
+        self.assertGone(lambda: title_of(one.pk), one.save, lambda: parents.update(title="C"))
 
     def test_writes_of_the_row(self) -> None:
         row = Tag.objects.filter(pk=self.one.pk)

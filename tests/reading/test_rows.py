@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from unittest import skipIf
 
@@ -156,7 +157,7 @@ class WritesOfOthersTests(RowTestCase):
         self.assertKept(read, two.save, Book.objects.get(pk=two.pk).save)
         self.assertGone(read, Book.objects.get(pk=one.pk).save)
 
-    def test_a_child_of_another_model(self) -> None:
+    def test_a_parent(self) -> None:
         one, two = (Novel.objects.create(title=title, genre="G") for title in "AB")
         book = Book.objects.create(title="C")
 
@@ -165,7 +166,71 @@ class WritesOfOthersTests(RowTestCase):
 
         self.assertKept(parent, two.save, book.save, two.delete)
         self.assertGone(parent, one.save, Book.objects.get(pk=one.pk).save)
-        self.assertGone(lambda: Novel.objects.get(pk=one.pk).title, one.save)
+
+    def test_a_child(self) -> None:
+        """Its parent's row is told by its own key."""
+        one, two, three = (Novel.objects.create(title=title, genre="G") for title in "ABC")
+        book = Book.objects.create(title="D")
+        rows, parents = (model.objects.filter(pk=one.pk) for model in (Novel, Book))  # type: ignore[attr-defined]
+
+        for read in (
+            lambda: Novel.objects.get(pk=one.pk).title,
+            lambda: Novel.objects.filter(title__gt="").filter(pk=one.pk).exists(),
+            lambda: {each.title for each in Novel.objects.filter(pk__in=[one.pk, three.pk])},
+            # From the other side.
+            lambda: [book.title for book in Book.objects.filter(pk=one.pk, novel__genre__gt="")],
+        ):
+            with self.subTest():
+                self.assertKept(
+                    read,
+                    two.save,
+                    book.save,
+                    lambda: Novel.objects.create(title="E", genre="G").delete(),
+                    lambda: Novel.objects.filter(pk=two.pk).update(title="F", genre="H"),
+                )
+                self.assertGone(
+                    read,
+                    one.save,
+                    lambda: rows.update(genre="H"),
+                    lambda: rows.update(title="F"),
+                    lambda: parents.update(title="G"),
+                    lambda: Novel.objects.filter(genre="H").update(title="H"),
+                )
+        self.assertGone(
+            lambda: Novel.objects.filter(pk=one.pk).exists(), lambda: one.delete(keep_parents=True)
+        )
+
+    def test_a_child_that_need_not_be_there(self) -> None:
+        book = Book.objects.create(title="A")
+
+        def read() -> bool:
+            return hasattr(Book.objects.select_related("novel").get(pk=book.pk), "novel")
+
+        self.assertFalse(read())
+        self.assertGone(
+            read, lambda: Novel(book_ptr=book, genre="G").save_base(raw=True, force_insert=True)
+        )
+        self.assertTrue(read())
+
+    def test_a_parent_that_a_transaction_has_written(self) -> None:
+        one, two = (Novel.objects.create(title=title, genre="G") for title in "AB")
+
+        def read() -> str:
+            return Novel.objects.get(pk=one.pk).title
+
+        def is_rolled_back() -> None:
+            with suppress(ZeroDivisionError), transaction.atomic():
+                Book.objects.filter(pk=one.pk).update(title="C")
+                self.assertEqual(read(), "C")
+                raise ZeroDivisionError
+
+        read()
+        is_rolled_back()
+        self.assertEqual(read(), "A")
+        with transaction.atomic():
+            Book.objects.filter(pk=two.pk).update(title="D")
+            read()
+        self.assertHits(read)
 
     def test_a_key_that_is_a_text(self) -> None:
         ends = timezone.now()

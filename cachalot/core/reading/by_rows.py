@@ -9,11 +9,11 @@ the result names: no other row can take the value as long as that one has it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cachalot.core.collecting import RowsRead, nonces_by_key
-from cachalot.core.reading.pinned import Pinned, pinned_by_read, selected_by
+from cachalot.core.reading.pinned import Pinned, joined_on, pinned_by_read, selected_by
 from cachalot.core.rows import ROW_KEYS, Key, RowKey, are_told_apart, as_stored, row_keys
 from cachalot.core.schema.introspection import Catalogue
 from cachalot.core.schema.tables import display_name
@@ -25,23 +25,30 @@ _MAX_ASKED = 1000
 
 
 class ByRows:
-    """What all reads of one text have in common that pin the ``key`` of a canonical ``table``.
+    """What all reads of one text have in common that pin the ``key`` of a canonical table.
 
-    ``position`` is that of the key among the columns of the result, None if it is not selected;
-    ``version_keys`` are those of the other tables and of the rest of this one.
+    It is the first of ``tables``; of the others the rows of the same keys are joined. ``position``
+    is that of the key among the columns of the result, None if it is not selected;
+    ``version_keys`` are those of ``beside``, which are read whole, and of the rest of ``tables``.
     """
 
-    __slots__ = ("_asked", "_row_key", "column", "key", "place", "position", "version_keys")
+    __slots__ = ("_asked", "_row_keys", "column", "key", "places", "position", "version_keys")
 
     def __init__(
-        self, db_alias: str, table: str, key: Key, others: frozenset[str], position: int | None
+        self,
+        db_alias: str,
+        tables: Sequence[str],
+        key: Key,
+        beside: frozenset[str],
+        position: int | None,
     ) -> None:
-        self.place = db_alias, table
+        self.places = [(db_alias, table) for table in tables]
         self.key = key
         self.column = key.column
         self.position = position
-        self.version_keys = (*version_keys(db_alias, others), rest_key(db_alias, table))
-        self._row_key = row_keys_of(db_alias, table)
+        rests = [rest_key(db_alias, table) for table in tables]
+        self.version_keys = (*version_keys(db_alias, beside), *rests)
+        self._row_keys = [row_keys_of(db_alias, table) for table in tables]
         # By the one row that was asked for.
         self._asked: dict[Any, RowsAsked] = {}
 
@@ -60,7 +67,7 @@ class ByRows:
         if not rows:
             return None
         # In the same order everywhere.
-        of_rows = map(self._row_key, sorted(rows))
+        of_rows = [row_key(row) for row_key in self._row_keys for row in sorted(rows)]
         asked = RowsAsked(self, rows, (*self.version_keys, *of_rows), type(values[0]))
         if is_one:
             if len(self._asked) >= _MAX_ASKED:
@@ -82,12 +89,15 @@ class RowsAsked(NamedTuple):
 
     def told(self, nonces: tuple[str, ...]) -> tuple[dict[str, str], RowsRead]:
         """Return the nonces and the rows as ``Collector.depend()`` takes them."""
-        return nonces_by_key(self.version_keys, nonces), {self.by_rows.place: self.rows}
+        rows = dict.fromkeys(self.by_rows.places, self.rows)
+        return nonces_by_key(self.version_keys, nonces), rows
 
     def named(self) -> tuple[tuple[str, RowKey], ...]:
         """Return the rows as ``events.Read`` has them."""
-        table = display_name(self.by_rows.place[1])
-        return tuple((table, key) for key in sorted(self.rows))
+        keys = sorted(self.rows)
+        return tuple(
+            (display_name(table), key) for _, table in self.by_rows.places for key in keys
+        )
 
     def are_found(self, result: list[Any]) -> bool:
         """Whether all that were asked for are among the rows of a result."""
@@ -147,11 +157,11 @@ def _keys_in(rows: Iterable[Any], position: int, kind: str) -> set[Any]:
 
 
 def by_rows_of(
-    db_alias: str, schema: Catalogue, compiler: Any, sources: list[str]
+    db_alias: str, schema: Catalogue, compiler: Any, sources: list[str], aliases: list[str]
 ) -> ByRows | ByValue | None:
     """Return how a SELECT depends on rows that reads each of ``sources`` once for each time there.
 
-    None if its tables count whole.
+    ``aliases`` are those of its own FROM clause. None if its tables count whole.
     """
     pinned = pinned_by_read(compiler)
     if not pinned or not are_told_apart():
@@ -168,13 +178,24 @@ def by_rows_of(
         if unique is None:
             return None
     named = [canonical(source) for source in sources]
-    others = frozenset(named) - {table}
-    beside = schema.read_by(others)
-    if named.count(table) != 1 or table in beside or schema.read_by(frozenset({table})) != {table}:
+
+    def is_read_once(table: str) -> bool:
+        return named.count(table) == 1 and schema.read_by(frozenset({table})) == {table}
+
+    if not is_read_once(table):
+        return None
+    tables = [table]
+    if unique is None:
+        for each, column in joined_on(compiler, key.column, aliases).items():
+            joined = canonical(each)
+            if schema.keys.get(joined) == Key(column, key.kind) and is_read_once(joined):
+                tables.append(joined)
+    beside = schema.read_by(frozenset(named).difference(tables))
+    if not beside.isdisjoint(tables):
         return None
     selected = selected_by(compiler)
     position = selected.index(key.column) if key.column in selected else None
-    by_rows = ByRows(db_alias, table, key, beside, position)
+    by_rows = ByRows(db_alias, tables, key, beside, position)
     if unique is None:
         return by_rows
     return None if position is None else ByValue(by_rows, unique)

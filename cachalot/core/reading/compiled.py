@@ -42,11 +42,13 @@ FRESH = "_cachalot_fresh"
 class Compilation:
     """What the compilers, nested ones included, report while one query is compiled."""
 
-    __slots__ = ("has_foreign_source", "is_fresh", "locks_rows", "sources", "texts")
+    __slots__ = ("aliases", "has_foreign_source", "is_fresh", "locks_rows", "sources", "texts")
 
     def __init__(self) -> None:
         #: The tables as their models spell them, each as often as it is read.
         self.sources: list[str] = []
+        #: The aliases in each query's FROM clause, by its ``id()``: Django takes back the counts.
+        self.aliases: dict[int, list[str]] = {}
         self.texts: list[str] = []
         self.locks_rows = False
         #: Whether somebody wants it to be asked each time.
@@ -57,13 +59,14 @@ class Compilation:
     def add_sources(self, query: Any) -> None:
         """Note the tables that ``query``'s FROM clause is being built of."""
         is_used = query.alias_refcount
-        for alias, source in query.alias_map.items():
-            if is_used[alias]:
-                table = getattr(source, "table_name", None)
-                if isinstance(table, str):
-                    self.sources.append(table)
-                else:
-                    self.has_foreign_source = True
+        aliases = [alias for alias in query.alias_map if is_used[alias]]
+        for alias in aliases:
+            table = getattr(query.alias_map[alias], "table_name", None)
+            if isinstance(table, str):
+                self.sources.append(table)
+            else:
+                self.has_foreign_source = True
+        self.aliases[id(query)] = aliases
         self.sources += query.extra_tables
         if query.select_for_update:
             self.locks_rows = True
@@ -249,7 +252,13 @@ def _make_plan(
         Worth(),
         None
         if schema is None or compiler is None or analysis.has_raw_source
-        else by_rows_of(connection.alias, schema, compiler, compilation.sources),
+        else by_rows_of(
+            connection.alias,
+            schema,
+            compiler,
+            compilation.sources,
+            compilation.aliases.get(id(compiler.query), []),
+        ),
     )
     if bypass is None:
         _plans.remember((origin, sql), plan, sql)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from django.db.models import lookups
 from django.db.models.expressions import Col
 from django.db.models.fields import related_lookups
+from django.db.models.sql.constants import INNER
+from django.db.models.sql.datastructures import Join
 from django.db.models.sql.query import Query
 from django.db.models.sql.subqueries import DeleteQuery, InsertQuery, UpdateQuery
 from django.db.models.sql.where import AND, WhereNode
@@ -85,6 +87,23 @@ def pinned_by_read(compiler: Any) -> list[Pinned]:
     ):
         return []
     return list(_pinned_in(query))
+
+
+def joined_on(compiler: Any, column: str, aliases: list[str]) -> dict[str, str]:
+    """Return the tables of which a SELECT joins the row whose column equals one of its first table.
+
+    By table, the column. A row of the first table is found with theirs or not at all. ``aliases``
+    are those of the FROM clause.
+    """
+    joins = compiler.query.alias_map
+    joined, equal = {}, {next(iter(joins)): column}
+    for alias in aliases:
+        join = joins[alias]
+        if type(join) is Join and join.join_type == INNER and len(join.join_cols) == 1:
+            ((left, right),) = join.join_cols
+            if equal.get(join.parent_alias) == left:
+                joined[join.table_name] = equal[alias] = right
+    return joined
 
 
 def selected_by(compiler: Any) -> list[str | None]:
