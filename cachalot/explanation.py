@@ -181,7 +181,7 @@ def _explained(unused: Any, result_type: str) -> Explanation:
         timeout,
         _displayed(_tables_changing(connection, tables)),
         path_of_board(),
-        tuple(sorted(compiled.rows.rows)) if isinstance(compiled.rows, RowsAsked) else (),
+        compiled.rows.keys() if isinstance(compiled.rows, RowsAsked) else (),
         compiled.rows.column if isinstance(compiled.rows, ByValue) else None,
     )
 

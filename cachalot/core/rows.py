@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from cachalot.settings import has_own_table_keys
 
+_Value = int | str | uuid.UUID
 #: What tells a row of its table.
-RowKey = int | str | uuid.UUID
+RowKey = _Value | tuple[_Value, ...]
 #: The rows that a write changes, by canonical table. Of a table that is not named, any may change.
 Rows = Mapping[str, frozenset[RowKey]]
 ANY_ROW: Rows = {}
@@ -24,20 +25,31 @@ NO_ROWS: frozenset[RowKey] = frozenset()
 MAX_ROWS = 100
 
 _TYPES: dict[str, type[Any]] = {"integer": int, "text": str, "uuid": uuid.UUID}
-#: The types of ``RowKey``.
+#: The types of keys of one column.
 ROW_KEYS = frozenset(_TYPES.values())
 # Of the largest integers that a database keeps.
 _SIZES = range(-(2**63), 2**63)
+
+
+#: One column, or those that a key has together, in the order of their names.
+Column = str | tuple[str, ...]
 
 
 class Key(NamedTuple):
     """A column that is a table's primary key or unique, and what its values are.
 
     ``kind`` is "integer", "text" or "uuid". Values of a primary key are equal only to themselves.
+    A key of several columns has a tuple of each, and so have its values.
     """
 
-    column: str
-    kind: str
+    column: Column
+    kind: str | tuple[str, ...]
+
+    @classmethod
+    def of(cls, parts: Iterable[Key]) -> Key:
+        """Return the key that has these columns."""
+        columns, kinds = zip(*sorted(parts), strict=True)
+        return cls(columns[0], kinds[0]) if len(columns) == 1 else cls(columns, kinds)
 
 
 def are_told_apart() -> bool:
@@ -61,6 +73,9 @@ def row_keys(key: Key, values: Iterable[Any]) -> frozenset[RowKey] | None:
 
 def as_stored(key: Key, value: Any) -> RowKey | None:
     """Return a value of a column as the column has it; None if the database converts it."""
+    if isinstance(key.kind, tuple):
+        parts = [as_stored(Key("", kind), part) for kind, part in zip(key.kind, value, strict=True)]
+        return None if None in parts else tuple(parts)  # type: ignore[arg-type]
     if type(value) is uuid.UUID and key.kind == "text":
         # As Django stores it (``UUIDField.get_db_prep_value()``).
         return value.hex

@@ -173,8 +173,26 @@ TABLES = (
     Table(
         "two columns",
         ALL,
-        ("CREATE TABLE strange (id integer, other integer, PRIMARY KEY (id, other))",),
+        ("CREATE TABLE strange (other integer, id integer, PRIMARY KEY (other, id))",),
+        Key(("id", "other"), ("integer", "integer")),
+    ),
+    Table(
+        "two columns, one of which is a number",
+        ALL,
+        ("CREATE TABLE strange (id integer, other decimal(9, 2), PRIMARY KEY (id, other))",),
         None,
+    ),
+    Table(
+        "two columns of two types",
+        EXACT,
+        ("CREATE TABLE strange (id integer, other varchar(9), PRIMARY KEY (id, other))",),
+        Key(("id", "other"), ("integer", "text")),
+    ),
+    Table(
+        "an index that has more columns than the key",
+        POSTGRESQL,
+        ("CREATE TABLE strange (id integer, other integer, PRIMARY KEY (id) INCLUDE (other))",),
+        ID,
     ),
     Table("a number", ALL, ("CREATE TABLE strange (id decimal(9, 2) PRIMARY KEY)",), None),
     Table("a date", ("postgresql", "mysql"), ("CREATE TABLE strange (id date PRIMARY KEY)",), None),

@@ -13,8 +13,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cachalot.core.collecting import RowsRead, nonces_by_key
-from cachalot.core.reading.pinned import Pinned, joined_on, pinned_by_read, selected_by
-from cachalot.core.rows import ROW_KEYS, Key, RowKey, are_told_apart, as_stored, row_keys
+from cachalot.core.reading.pinned import (
+    Pinned,
+    joined_on,
+    key_columns_of,
+    pinned_by_read,
+    selected_by,
+)
+from cachalot.core.rows import ROW_KEYS, Column, Key, RowKey, are_told_apart, as_stored, row_keys
 from cachalot.core.schema.introspection import Catalogue
 from cachalot.core.schema.tables import display_name
 from cachalot.core.schema.version_keys import rest_key, row_keys_of, version_keys
@@ -22,17 +28,23 @@ from cachalot.core.sql.names import canonical
 
 # Of each text.
 _MAX_ASKED = 1000
+#: That of a column among those of a result; a key of several columns has one of each.
+Position = int | tuple[int, ...]
 
 
 class ByRows:
     """What all reads of one text have in common that pin the ``key`` of a canonical table.
 
     It is the first of ``tables``; of the others the rows of the same keys are joined. ``position``
-    is that of the key among the columns of the result, None if it is not selected;
-    ``version_keys`` are those of ``beside``, which are read whole, and of the rest of ``tables``.
+    is that of the key among the columns of the result, None if it is not selected; ``columns`` are
+    those of the key as the model has them. ``version_keys`` are those of ``beside``, which are read
+    whole, and of the rest of ``tables``.
     """
 
-    __slots__ = ("_asked", "_row_keys", "column", "key", "places", "position", "version_keys")
+    __slots__ = (
+        *("_asked", "_row_keys", "column", "columns", "key", "places", "position"),
+        "version_keys",
+    )
 
     def __init__(
         self,
@@ -40,12 +52,14 @@ class ByRows:
         tables: Sequence[str],
         key: Key,
         beside: frozenset[str],
-        position: int | None,
+        position: Position | None,
+        columns: tuple[str, ...],
     ) -> None:
         self.places = [(db_alias, table) for table in tables]
         self.key = key
         self.column = key.column
         self.position = position
+        self.columns = columns
         rests = [rest_key(db_alias, table) for table in tables]
         self.version_keys = (*version_keys(db_alias, beside), *rests)
         self._row_keys = [row_keys_of(db_alias, table) for table in tables]
@@ -92,12 +106,19 @@ class RowsAsked(NamedTuple):
         rows = dict.fromkeys(self.by_rows.places, self.rows)
         return nonces_by_key(self.version_keys, nonces), rows
 
+    def keys(self) -> tuple[RowKey, ...]:
+        """Return the rows' keys, sorted, as their model has them."""
+        column, columns = self.by_rows.column, self.by_rows.columns
+        rows: Iterable[Any] = self.rows
+        if type(column) is tuple and set(column) == set(columns):
+            order = list(map(column.index, columns))
+            rows = [tuple([row[at] for at in order]) for row in rows]
+        return tuple(sorted(rows))
+
     def named(self) -> tuple[tuple[str, RowKey], ...]:
         """Return the rows as ``events.Read`` has them."""
-        keys = sorted(self.rows)
-        return tuple(
-            (display_name(table), key) for _, table in self.by_rows.places for key in keys
-        )
+        keys = self.keys()
+        return tuple((display_name(table), key) for _, table in self.by_rows.places for key in keys)
 
     def are_found(self, result: list[Any]) -> bool:
         """Whether all that were asked for are among the rows of a result."""
@@ -105,7 +126,7 @@ class RowsAsked(NamedTuple):
             return bool(result)
         if self.by_rows.position is None:
             return False
-        return self.rows == _keys_in(result, self.by_rows.position, self.by_rows.key.kind)
+        return self.rows == _keys_in(result, self.by_rows.position, self.by_rows.key)
 
 
 class ByValue:
@@ -118,6 +139,7 @@ class ByValue:
     __slots__ = ("_unique", "by_rows", "column", "version_keys")
 
     def __init__(self, by_rows: ByRows, unique: Key) -> None:
+        assert isinstance(unique.column, str)
         self.by_rows = by_rows
         self.column = unique.column
         self.version_keys = by_rows.version_keys
@@ -136,7 +158,7 @@ class ByValue:
         """Return the row that a result is or has, as if it had been asked for; None for none."""
         assert self.by_rows.position is not None
         rows = result if type(result) is list else [result]
-        keys = _keys_in(rows, self.by_rows.position, self.by_rows.key.kind)
+        keys = _keys_in(rows, self.by_rows.position, self.by_rows.key)
         return self.by_rows.asked(tuple(keys)) if len(keys) == 1 else None
 
 
@@ -144,16 +166,30 @@ class ByValue:
 Asked = RowsAsked | ByValue
 
 
-def _pinned(compiler: Any, column: str) -> Pinned | None:
+def _pinned(compiler: Any, column: Column) -> Pinned | None:
     return next((each for each in pinned_by_read(compiler) if each.column == column), None)
 
 
-def _keys_in(rows: Iterable[Any], position: int, kind: str) -> set[Any]:
-    """Return the keys of rows as the driver gives them."""
-    keys = {row[position] for row in rows}
-    if kind == "uuid":  # MariaDB's driver gives texts
-        keys = {uuid.UUID(key) if type(key) is str else key for key in keys}
-    return keys
+def _keys_in(rows: Iterable[Any], position: Position, key: Key) -> set[Any]:
+    """Return the keys of rows, whatever the driver makes of them."""
+    if type(position) is tuple:
+        places = list(zip(position, key.kind, strict=True))
+        return {tuple([_value(row[at], kind) for at, kind in places]) for row in rows}
+    if key.kind == "uuid":
+        return {_value(row[position], "uuid") for row in rows}
+    return {row[position] for row in rows}
+
+
+def _value(value: Any, kind: str) -> Any:
+    # MariaDB's driver gives texts.
+    return uuid.UUID(value) if kind == "uuid" and type(value) is str else value
+
+
+def _position_of(column: Column, selected: list[Column | None]) -> Position | None:
+    if type(column) is not tuple:
+        return selected.index(column) if column in selected else None
+    positions = [selected.index(each) for each in column if each in selected]
+    return tuple(positions) if len(positions) == len(column) else None
 
 
 def by_rows_of(
@@ -185,7 +221,7 @@ def by_rows_of(
     if not is_read_once(table):
         return None
     tables = [table]
-    if unique is None:
+    if unique is None and type(key.column) is str:
         for each, column in joined_on(compiler, key.column, aliases).items():
             joined = canonical(each)
             if schema.keys.get(joined) == Key(column, key.kind) and is_read_once(joined):
@@ -193,9 +229,9 @@ def by_rows_of(
     beside = schema.read_by(frozenset(named).difference(tables))
     if not beside.isdisjoint(tables):
         return None
-    selected = selected_by(compiler)
-    position = selected.index(key.column) if key.column in selected else None
-    by_rows = ByRows(db_alias, tables, key, beside, position)
+    position = _position_of(key.column, selected_by(compiler))
+    as_modelled = key_columns_of(compiler.query)
+    by_rows = ByRows(db_alias, tables, key, beside, position, as_modelled)
     if unique is None:
         return by_rows
     return None if position is None else ByValue(by_rows, unique)

@@ -1,4 +1,4 @@
-"""Which rows a query names by one column, so that it concerns no others of their table."""
+"""Which rows a query names by a key, so that it concerns no others of their table."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from django.db.models.sql.where import AND, WhereNode
 
 from cachalot.core.reading.model_facts import is_plain
 from cachalot.core.reading.originals import is_djangos
+from cachalot.core.rows import Column
 
-try:  # Django 5.2, where a foreign key prefetches by tuples of one
+try:  # Django 5.2, where keys may have several columns, and foreign keys prefetch by tuples of one
     from django.db.models.expressions import ColPairs
-    from django.db.models.fields.tuple_lookups import TupleIn
+    from django.db.models.fields.tuple_lookups import TupleExact, TupleIn
 except ImportError:
-    ColPairs = TupleIn = None  # type: ignore[assignment,misc]
+    ColPairs = TupleExact = TupleIn = None  # type: ignore[assignment,misc]
 
 #: In the place of a column: the statement adds rows, and changes none that is there.
 NEW_ROWS = ""
@@ -38,12 +39,12 @@ _IN = frozenset({lookups.In, related_lookups.RelatedIn})
 class Pinned(NamedTuple):
     """The condition that a column of the first table has one of these values.
 
-    ``at`` is the position of the first among all values of the WHERE clause, as a fingerprint has
-    them.
+    Several columns, which Django compares as tuples, come in the order of their names. ``at`` is
+    the position of the first value among all of the WHERE clause, as a fingerprint has them.
     """
 
     table: str
-    column: str
+    column: Column
     values: tuple[Any, ...]
     at: int = 0
 
@@ -63,13 +64,22 @@ def pinned_by_write(compiler: Any) -> Pinned | None:
         return Pinned(table, NEW_ROWS, ()) if is_plain_insert else None
     if kind is not UpdateQuery and kind is not DeleteQuery:
         return None
-    key = getattr(query.get_meta().pk, "column", None)
-    pinned = next((each for each in _pinned_in(query) if each.column == key), None)
+    columns = key_columns_of(query)
+    column = columns[0] if len(columns) == 1 else tuple(sorted(columns))
+    pinned = next((each for each in _pinned_in(query) if each.column == column), None)
     if pinned is None or pinned.table != table:
         return None
-    if kind is UpdateQuery and any(field.column == pinned.column for field, *_ in query.values):
+    if kind is UpdateQuery and any(field.column in columns for field, *_ in query.values):
         return None
     return pinned
+
+
+def key_columns_of(query: Any) -> tuple[str, ...]:
+    """Return the columns of the primary key of a query's model, as the model has them."""
+    key = query.get_meta().pk
+    # Of several columns the field itself has none.
+    columns: tuple[str, ...] = getattr(key, "columns", (key.column,))
+    return columns
 
 
 def pinned_by_read(compiler: Any) -> list[Pinned]:
@@ -106,10 +116,13 @@ def joined_on(compiler: Any, column: str, aliases: list[str]) -> dict[str, str]:
     return joined
 
 
-def selected_by(compiler: Any) -> list[str | None]:
+def selected_by(compiler: Any) -> list[Column | None]:
     """Return what a compiled SELECT selects: columns of its first table, None for others."""
     alias = next(iter(compiler.query.alias_map))
-    return [_column_of(selected, alias) for selected, *_ in compiler.select or ()]
+    selected = [each for each, *_ in compiler.select or ()]
+    if any(type(each) is not Col and hasattr(each, "targets") for each in selected):
+        return []  # several columns of the result
+    return [_column_of(each, alias) for each in selected]
 
 
 def _pinned_in(query: Any) -> Iterator[Pinned]:
@@ -122,26 +135,36 @@ def _pinned_in(query: Any) -> Iterator[Pinned]:
     for lookup in query.where.children:
         column = _column_of(getattr(lookup, "lhs", None), alias)
         if column is not None and (values := _values_of(lookup)) is not None:
+            if type(column) is tuple:
+                order = sorted(range(len(column)), key=column.__getitem__)
+                column = tuple([column[i] for i in order])
+                values = tuple([tuple([value[i] for i in order]) for value in values])
             yield Pinned(table, column, values, at)
         at += _values_in(lookup)
 
 
-def _column_of(expression: Any, alias: str) -> str | None:
-    """Return the column of a table that an expression is, if Django's own field makes its SQL."""
+def _column_of(expression: Any, alias: str) -> Column | None:
+    """Return the column of a table that an expression is, if Django's own field makes its SQL.
+
+    Several come as the expression has them.
+    """
     if type(expression) is Col:
         targets: Any = (expression.target,)
     elif ColPairs is not None and type(expression) is ColPairs:
         targets = expression.targets
     else:
         return None
-    if expression.alias != alias or len(targets) != 1:
+    if expression.alias != alias or not all(map(is_plain, (*targets, expression.output_field))):
         return None
-    is_djangos_own = is_plain(targets[0]) and is_plain(expression.output_field)
-    return targets[0].column if is_djangos_own else None
+    columns = tuple([target.column for target in targets])
+    return columns[0] if len(columns) == 1 else columns
 
 
 def _values_of(lookup: Any) -> tuple[Any, ...] | None:
-    """Return the values of which a lookup allows one, None if that cannot be told."""
+    """Return the values of which a lookup allows one, None if that cannot be told.
+
+    Those of several columns are tuples.
+    """
     kind, rhs = type(lookup), lookup.rhs
     if lookup.bilateral_transforms:
         return None
@@ -151,9 +174,12 @@ def _values_of(lookup: Any) -> tuple[Any, ...] | None:
         return None
     if kind in _IN:
         return tuple(rhs)
-    if kind is TupleIn:
-        return tuple([value for (value,) in rhs])
-    return None
+    if kind is not TupleExact and kind is not TupleIn:
+        return None
+    tuples = (rhs,) if kind is TupleExact else tuple(rhs)
+    if not all(type(each) is tuple or type(each) is list for each in tuples):
+        return None
+    return tuple([each[0] if len(each) == 1 else tuple(each) for each in tuples])
 
 
 def _values_in(node: Any) -> int:

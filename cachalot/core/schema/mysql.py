@@ -161,9 +161,9 @@ class _Reading:
         excluded = {canonical(name) for name, *_ in self._rows["trigger"]}
         excluded |= {canonical(name) for name, other, *_ in self._rows["cascade"] if name == other}
         return {
-            table: keys[0]
-            for table, keys in columns.items()
-            if len(keys) == 1 and keys[0].kind and table not in excluded
+            table: Key.of(parts)
+            for table, parts in columns.items()
+            if all(part.kind for part in parts) and table not in excluded
         }
 
     def _unique(self) -> dict[str, frozenset[Key]]:

@@ -153,16 +153,24 @@ class _Reading:
         """Return the primary keys of tables, and their unique columns."""
         # Relations of one name in several schemas: any may be meant, so all must have the key.
         named = Counter(self._names(name) for name, *_ in self._rows["relation"])
+        parts: dict[tuple[str, int, str], list[Key]] = defaultdict(list)
         primary: dict[tuple[str, Key], set[str]] = defaultdict(set)
         unique: dict[tuple[str, Key], set[str]] = defaultdict(set)
-        for name, column, kind, is_primary, oid in self._rows["key"]:
-            (primary if is_primary else unique)[self._names(name), Key(column, kind)].add(oid)
+        for name, column, kind, columns_of_primary, oid in self._rows["key"]:
+            if columns_of_primary is None:
+                unique[self._names(name), Key(column, kind)].add(oid)
+            else:
+                parts[self._names(name), int(columns_of_primary), oid].append(Key(column, kind))
+        for (table, columns, oid), found in parts.items():
+            # Those of other types are not told.
+            if len(found) == columns:
+                primary[table, Key.of(found)].add(oid)
         keys = {table: key for (table, key), oids in primary.items() if len(oids) == named[table]}
-        columns: dict[str, frozenset[Key]] = {}
+        unique_columns: dict[str, frozenset[Key]] = {}
         for (table, key), oids in unique.items():
             if len(oids) == named[table]:
-                columns[table] = columns.get(table, frozenset()) | {key}
-        return keys, columns
+                unique_columns[table] = unique_columns.get(table, frozenset()) | {key}
+        return keys, unique_columns
 
     def _note_relations(self) -> None:
         reads: dict[str, set[str]] = defaultdict(set)

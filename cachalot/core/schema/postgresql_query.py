@@ -95,12 +95,14 @@ UNION ALL
 SELECT 'key', c.relname, a.attname,
        CASE WHEN a.atttypid = 'uuid'::regtype THEN 'uuid'
             WHEN a.attcollation = 0 THEN 'integer' ELSE 'text' END,
-       CASE WHEN i.indisprimary THEN 'primary' END, c.oid::text
+       CASE WHEN i.indisprimary THEN i.indnkeyatts::text END, c.oid::text
   FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
   JOIN relation ON relation.oid = c.oid
-  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+  JOIN pg_attribute a ON a.attrelid = c.oid
+                     AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
   LEFT JOIN pg_collation l ON l.oid = a.attcollation
- WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indnkeyatts = 1
+ WHERE i.indisunique AND i.indisvalid AND i.indimmediate
+   AND (i.indnkeyatts = 1 OR i.indisprimary)
    AND i.indpred IS NULL AND a.attnotnull
    AND c.relkind = 'r' AND NOT (c.relhasrules OR c.relispartition OR c.relhassubclass
                                 OR c.relrowsecurity)

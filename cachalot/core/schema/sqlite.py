@@ -24,14 +24,14 @@ _MASTER = (
     "SELECT name, tbl_name, type, sql FROM {} "
     "WHERE sql IS NOT NULL AND type <> 'index' AND name NOT GLOB 'sqlite_*'"
 )
-# Each table with the last column of its primary key, how many there are, and the collation of its
-# index, which an INTEGER PRIMARY KEY has not; and with each other column that is unique.
+# Each table with each column of its primary key, and the collation of its index, which an INTEGER
+# PRIMARY KEY has not; and with the last column of each other unique index, and how many it has.
 _KEYS = """
-SELECT m.name, max(t.name), count(*), max(upper(t.type)), max(x.coll), 1
+SELECT m.name, t.name, 1, upper(t.type), x.coll, 1
   FROM {master} m JOIN pragma_table_info(m.name, {schema}) t ON t.pk > 0
   LEFT JOIN pragma_index_list(m.name, {schema}) i ON i.origin = 'pk'
   LEFT JOIN pragma_index_xinfo(i.name, {schema}) x ON x.cid = t.cid AND x.key
- WHERE m.type = 'table' GROUP BY m.name
+ WHERE m.type = 'table'
 UNION ALL
 SELECT m.name, max(t.name), count(*), max(upper(t.type)), max(x.coll), 0
   FROM {master} m
@@ -122,7 +122,7 @@ def _keys(
 
     With them come the other columns that are unique.
     """
-    keys: dict[str, Key] = {}
+    parts: dict[str, list[Key | None]] = {}
     unique: dict[str, frozenset[Key]] = {}
     definitions: dict[str, list[str]] = {}
     for name, table, kind, sql in rows:
@@ -136,10 +136,11 @@ def _keys(
         if columns != 1 or len(texts) != 1 or table in own or _REPLACES.search(texts[0]):
             continue
         key = _key(column, type_name, collation, texts[0])
-        if key is not None and is_primary:
-            keys[table] = key
+        if is_primary:
+            parts.setdefault(table, []).append(key)
         elif key is not None:
             unique[table] = unique.get(table, frozenset()) | {key}
+    keys = {table: Key.of(filter(None, each)) for table, each in parts.items() if None not in each}
     return keys, unique
 
 
