@@ -115,6 +115,10 @@ def write(plan: Plan, board: Board, writer: int, life: int) -> None:
             "pk", "n"
         ):
             board.survived[row] = n
+    # What a predecessor owed when it was killed nobody makes up for.
+    left_owed = {
+        row for row in plan.rows_of_writer(writer) if board.returned[row] > board.released[row]
+    }
     while board.goes_on():
         row = chance.choice(plan.rows_of_writer(writer))
         way = chance.choice(WRITES)
@@ -142,9 +146,13 @@ def write(plan: Plan, board: Board, writer: int, life: int) -> None:
             board.returned[row] = value
             board.writes[writer] += 1
         if not is_owed:
-            # All versions of the table are newer than whatever was owed before.
+            # All versions are newer than whatever this process owed before. Of what was left owed
+            # these are the table's and those that the write names.
+            if value:
+                left_owed = set() if way is update_raw else left_owed - {row}
             for released in plan.rows_of_writer(writer):
-                board.released[released] = board.returned[released]
+                if released not in left_owed:
+                    board.released[released] = board.returned[released]
         if value:
             seen = table.objects.get(pk=row).n
             if seen != value:
