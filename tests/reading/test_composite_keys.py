@@ -15,6 +15,7 @@ from tests.reading.test_rows import RowTestCase
 from tests.support import in_thread
 
 if django.VERSION >= (5, 2):
+    seats = Apps()
 
     class Seat(models.Model):
         # Not in the order of their names.
@@ -25,7 +26,18 @@ if django.VERSION >= (5, 2):
 
         class Meta:
             app_label = "library"
-            apps = Apps()
+            apps = seats
+
+    class Ticket(models.Model):
+        row = models.IntegerField()
+        number = models.IntegerField()
+        seat = models.ForeignObject(
+            Seat, models.CASCADE, from_fields=["row", "number"], to_fields=["row", "number"]
+        )
+
+        class Meta:
+            app_label = "library"
+            apps = seats
 
 
 @skipUnless(django.VERSION >= (5, 2), "Django has no composite primary keys.")
@@ -33,6 +45,7 @@ class CompositeKeyTests(RowTestCase):
     def setUp(self) -> None:
         with connection.schema_editor() as editor:
             editor.create_model(Seat)
+            editor.create_model(Ticket)
         self.addCleanup(self.drop)
         super().setUp()
         self.seats = [
@@ -42,6 +55,7 @@ class CompositeKeyTests(RowTestCase):
 
     def drop(self) -> None:
         with connection.schema_editor() as editor:
+            editor.delete_model(Ticket)
             editor.delete_model(Seat)
 
     def test_each_form_of_asking_for_a_row(self) -> None:
@@ -86,6 +100,26 @@ class CompositeKeyTests(RowTestCase):
         ):
             with self.subTest():
                 self.assertGone(read, two.save)
+
+    def test_relations_of_several_columns(self) -> None:
+        one, two, _ = self.seats
+        ticket = Ticket.objects.create(row=1, number=2)
+        for read in (
+            lambda: Ticket.objects.filter(seat=one).get().pk,
+            lambda: Ticket.objects.get(seat=(1, 2)).pk,
+            lambda: [each.pk for each in Ticket.objects.filter(seat__in=[one, two])],
+        ):
+            with self.subTest():
+                self.assertGone(
+                    read,
+                    lambda: Ticket.objects.create(row=2, number=2).delete(),
+                    ticket.save,
+                )
+        self.assertGone(
+            lambda: Ticket.objects.select_related("seat").get(pk=ticket.pk).seat.guest,
+            ticket.save,
+            one.save,
+        )
 
     def test_rows_that_are_not_there(self) -> None:
         self.assertGone(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from django.db.models import lookups
@@ -168,15 +168,19 @@ def _values_of(lookup: Any) -> tuple[Any, ...] | None:
     kind, rhs = type(lookup), lookup.rhs
     if lookup.bilateral_transforms:
         return None
+    if kind is TupleExact:
+        return _values_of_tuples([rhs])
+    is_some = type(rhs) is list or type(rhs) is tuple
+    if kind is TupleIn:
+        return _values_of_tuples(rhs) if is_some else None
+    if type(lookup.lhs) is not Col and len(lookup.lhs.targets) > 1:
+        return None  # a relation of several columns, which may be given instances
     if kind in _EXACT:
         return (rhs,)
-    if type(rhs) is not list and type(rhs) is not tuple:
-        return None
-    if kind in _IN:
-        return tuple(rhs)
-    if kind is not TupleExact and kind is not TupleIn:
-        return None
-    tuples = (rhs,) if kind is TupleExact else tuple(rhs)
+    return tuple(rhs) if kind in _IN and is_some else None
+
+
+def _values_of_tuples(tuples: Iterable[Any]) -> tuple[Any, ...] | None:
     if not all(type(each) is tuple or type(each) is list for each in tuples):
         return None
     return tuple([each[0] if len(each) == 1 else tuple(each) for each in tuples])
