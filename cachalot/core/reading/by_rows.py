@@ -41,10 +41,7 @@ class ByRows:
     whole, and of the rest of ``tables``.
     """
 
-    __slots__ = (
-        *("_asked", "_row_keys", "column", "columns", "key", "places", "position"),
-        "version_keys",
-    )
+    __slots__ = ("_asked", "_row_keys", "columns", "key", "places", "position", "version_keys")
 
     def __init__(
         self,
@@ -57,7 +54,6 @@ class ByRows:
     ) -> None:
         self.places = [(db_alias, table) for table in tables]
         self.key = key
-        self.column = key.column
         self.position = position
         self.columns = columns
         rests = [rest_key(db_alias, table) for table in tables]
@@ -68,7 +64,7 @@ class ByRows:
 
     def pinned_by(self, compiler: Any) -> Pinned | None:
         """Return the condition on the key that a compiler's query has."""
-        return _pinned(compiler, self.column)
+        return _pinned(compiler, self.key.column)
 
     def asked(self, values: tuple[Any, ...]) -> RowsAsked | None:
         """Return the rows that a read with these values asks for; None if tables count whole."""
@@ -108,7 +104,7 @@ class RowsAsked(NamedTuple):
 
     def keys(self) -> tuple[RowKey, ...]:
         """Return the rows' keys, sorted, as their model has them."""
-        column, columns = self.by_rows.column, self.by_rows.columns
+        column, columns = self.by_rows.key.column, self.by_rows.columns
         rows: Iterable[Any] = self.rows
         if type(column) is tuple and set(column) == set(columns):
             order = list(map(column.index, columns))
@@ -215,8 +211,8 @@ def by_rows_of(
             return None
     named = [canonical(source) for source in sources]
 
-    def is_read_once(table: str) -> bool:
-        return named.count(table) == 1 and schema.read_by(frozenset({table})) == {table}
+    def is_read_once(name: str) -> bool:
+        return named.count(name) == 1 and schema.read_by(frozenset({name})) == {name}
 
     if not is_read_once(table):
         return None
